@@ -1,0 +1,157 @@
+"""Write docs/reference/job.md and commands.md from the models and the command line.
+
+Decides nothing but the pages' looks; a test fails when a page is not current. Run by
+``make docs`` as ``python -m docs.reference.generate``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from docs.reference.meanings import MEANINGS
+from tunefleet.api.job import FineTuneJob
+from tunefleet.api.support import REFUSED
+from tunefleet.cli.main import tunefleet
+
+FOLDER = Path(__file__).parent
+PART_OF_DATA = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class FieldEntry:
+    """A leaf of the job: its path, what it may hold, and what it is without being written."""
+
+    path: str
+    kind: str
+    default: str
+
+
+def fields() -> list[FieldEntry]:
+    """Every leaf of a job, in the order of the models."""
+    schema = FineTuneJob.model_json_schema(by_alias=True)
+    found = {entry.path: entry for entry in _walk(schema, schema["$defs"], "")}
+    return list(found.values())
+
+
+def meaning_of(path: str) -> str:
+    """The key under which a path's sentence stands: the three splits share theirs."""
+    for part in PART_OF_DATA:
+        head = f"spec.data.{part}."
+        if path.startswith(head):
+            return f"spec.data.*.{path.removeprefix(head)}"
+    return path
+
+
+def job_page() -> str:
+    """The page of the job's fields."""
+    lines = [
+        "# Every field of a job",
+        "",
+        "Made from the models by `make docs`; do not edit. A field that this version cannot",
+        "honour is refused by name, never ignored: the last column says so. *Required* means: where",
+        "the part that it belongs to is given.",
+        "",
+        "| field | holds | default | meaning |",
+        "|---|---|---|---|",
+    ]
+    for entry in fields():
+        meaning = MEANINGS[meaning_of(entry.path)]
+        if _is_refused(entry.path):
+            meaning += " **Not in this version.**"
+        cells = (f"`{entry.path}`", entry.kind, entry.default, meaning)
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def commands_page() -> str:
+    """The page of the commands."""
+    lines = ["# Every command", "", "Made from the command line by `make docs`; do not edit.", ""]
+    for path, command in _commands(tunefleet, "tunefleet"):
+        context = click.Context(command, info_name=path, max_content_width=90, terminal_width=90)
+        lines += [f"## `{path}`", "", "```", command.get_help(context).strip(), "```", ""]
+    return "\n".join(lines)
+
+
+def _walk(
+    node: Mapping[str, Any], definitions: Mapping[str, Any], path: str
+) -> Iterator[FieldEntry]:
+    for name, given in node["properties"].items():
+        here = f"{path}.{name}" if path else name
+        inner = _object(given, definitions)
+        if inner is not None:
+            yield from _walk(inner, definitions, here)
+        else:
+            yield FieldEntry(here, _kind(given, definitions), _default(given, name, node))
+
+
+def _object(given: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The nested model behind a field, if it is one."""
+    for choice in (given, *given.get("anyOf", ())):
+        if "$ref" in choice:
+            target: Mapping[str, Any] = definitions[choice["$ref"].rpartition("/")[2]]
+            return target if "properties" in target else None
+    return None
+
+
+def _kind(given: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
+    if "anyOf" in given:
+        choices = [_kind(choice, definitions) for choice in given["anyOf"]]
+        return " or ".join(dict.fromkeys(choice for choice in choices if choice != "nothing"))
+    if "const" in given:
+        return f"`{given['const']}`"
+    if "enum" in given:
+        return ", ".join(f"`{value}`" for value in given["enum"])
+    kind = given.get("type", "")
+    if kind == "array":
+        return f"list of {_kind(given['items'], definitions)}"
+    if kind == "object":
+        return "map of texts"
+    names = {"string": "text", "boolean": "`true` or `false`", "null": "nothing"}
+    return names.get(kind, kind) + _bounds(given)
+
+
+def _bounds(given: Mapping[str, Any]) -> str:
+    signs = {"exclusiveMinimum": ">", "minimum": "≥", "exclusiveMaximum": "<", "maximum": "≤"}
+    bounds = [f"{sign} {given[key]:g}" for key, sign in signs.items() if key in given]
+    return f" {', '.join(bounds)}" if bounds else ""
+
+
+def _default(given: Mapping[str, Any], name: str, node: Mapping[str, Any]) -> str:
+    if name in node.get("required", ()):
+        return "*required*"
+    default = given.get("default")
+    return "" if default in (None, {}, []) else f"`{json.dumps(default).strip(chr(34))}`"
+
+
+def _is_refused(path: str) -> bool:
+    # `type` is refused for one of its values only, and says so when it is used.
+    return any(path == key or path.startswith(f"{key}.") for key in REFUSED) and not path.endswith(
+        ".type"
+    )
+
+
+def _commands(group: click.Group, path: str) -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None, f"{name} is listed but cannot be had"
+        if isinstance(command, click.Group):
+            yield from _commands(command, f"{path} {name}")
+        else:
+            yield f"{path} {name}", command
+
+
+def main() -> None:
+    """Write both pages."""
+    (FOLDER / "job.md").write_text(job_page(), encoding="utf-8")
+    (FOLDER / "commands.md").write_text(commands_page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,18 @@
+"""The reference pages say what the models and the command line are now."""
+
+from __future__ import annotations
+
+from docs.reference.generate import FOLDER, commands_page, fields, job_page, meaning_of
+from docs.reference.meanings import MEANINGS
+
+
+def test_every_field_has_a_sentence_and_every_sentence_a_field() -> None:
+    assert {meaning_of(entry.path) for entry in fields()} == set(MEANINGS)
+
+
+def test_the_page_of_the_job_is_current() -> None:
+    assert (FOLDER / "job.md").read_text(encoding="utf-8") == job_page(), "run `make docs`"
+
+
+def test_the_page_of_the_commands_is_current() -> None:
+    assert (FOLDER / "commands.md").read_text(encoding="utf-8") == commands_page(), "run `make docs`"
