@@ -1,0 +1,75 @@
+"""A clock that gives every nanosecond to exactly one cause.
+
+Decides how time is metered inside one process: integer nanoseconds from an injected
+monotonic clock, one cause at any moment, nested causes that give back to the one around
+them. Pure; imports ``api.words`` and the standard library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tunefleet.api.words import Cause
+
+
+class CauseClock:
+    """Meters time by cause from the moment it is made; for one thread.
+
+    ``now`` returns monotonic nanoseconds (``time.monotonic_ns``). A reading before the last
+    one counts as no time at all, so that a total never shrinks.
+    """
+
+    __slots__ = ("_cause", "_last", "_now", "_start", "_totals")
+
+    def __init__(
+        self,
+        now: Callable[[], int],
+        start: Cause = Cause.STARTUP,
+        *,
+        since: int | None = None,
+    ) -> None:
+        """``since``: a reading of the same clock from which time counts (default: now)."""
+        self._now = now
+        self._start = self._last = now() if since is None else since
+        self._cause = start
+        self._totals: dict[Cause, int] = {start: 0}
+
+    @property
+    def current(self) -> Cause:
+        """The cause that time goes to right now."""
+        return self._cause
+
+    def switch(self, cause: Cause) -> Cause:
+        """Give time to ``cause`` from now on; returns the cause it went to before."""
+        self._settle()
+        before, self._cause = self._cause, cause
+        self._totals.setdefault(cause, 0)
+        return before
+
+    @contextmanager
+    def cause(self, cause: Cause) -> Iterator[None]:
+        """Give the time of a block to ``cause``, then go back to what was before the block."""
+        before = self.switch(cause)
+        try:
+            yield
+        finally:
+            self.switch(before)
+
+    def totals(self) -> dict[Cause, int]:
+        """Nanoseconds by cause up to now; their sum is :meth:`wall` at that moment."""
+        self._settle()
+        return dict(self._totals)
+
+    def seconds(self) -> dict[Cause, float]:
+        """Seconds by cause up to now."""
+        return {cause: spent / 1e9 for cause, spent in self.totals().items()}
+
+    def wall(self) -> int:
+        """Nanoseconds from the start to the last reading (see :meth:`totals`)."""
+        return self._last - self._start
+
+    def _settle(self) -> None:
+        reading = max(self._now(), self._last)
+        self._totals[self._cause] += reading - self._last
+        self._last = reading
