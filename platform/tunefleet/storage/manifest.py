@@ -1,0 +1,230 @@
+"""A checkpoint's manifest: its shape, its name, and whether its files are whole.
+
+Decides when a checkpoint counts: its manifest reads, its seal fits, and every file has the
+size and sha256 the manifest states. Imports ``api`` and its siblings below it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from tunefleet.api.base import Document
+from tunefleet.api.errors import StorageError
+from tunefleet.storage.faults import MissingError
+from tunefleet.storage.folder import RunFolder
+from tunefleet.storage.records import refuse_newer
+
+CHECKPOINTS = "checkpoints"
+MANIFEST = "MANIFEST.json"
+_NAME = re.compile(r"(\d{8,16})-(\d{1,9})\.(\d{1,9})\.(\d{1,9})-([0-9a-f]{6})")
+
+
+class FileEntry(Document):
+    """What a file of a checkpoint must be."""
+
+    size: int
+    sha256: str
+
+
+class Manifest(Document):
+    """What makes a folder of files a checkpoint; written last, by conditional create.
+
+    ``parent`` is the parent manifest's key, relative to the run's folder, and
+    ``parent_step`` its step, kept for when retention has deleted the parent. ``sequence``
+    counts the commits of one start. ``seal`` is the sha256 of all the rest, so that a
+    flipped bit in the manifest itself is found too.
+    """
+
+    version: Literal[1] = 1
+    name: str
+    step: int
+    attempt: int
+    start: int
+    sequence: int
+    parent: str | None
+    parent_step: int | None
+    files: dict[str, FileEntry]
+    metric: float | None
+    chain: str
+    digests: dict[str, str]
+    created: str
+    seal: str = ""
+
+    @property
+    def key(self) -> str:
+        """The manifest's key, relative to the run's folder."""
+        return manifest_key(self.name)
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files."""
+        return sum(entry.size for entry in self.files.values())
+
+    def sealed(self) -> Manifest:
+        """The same manifest with its seal."""
+        found: dict[str, object] = json.loads(self.to_json())
+        return self.model_copy(update={"seal": _seal(found)})
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Mark:
+    """What a checkpoint's folder name says; ordered by writer and commit, never by time."""
+
+    attempt: int
+    start: int
+    sequence: int
+    step: int
+    name: str
+
+    @property
+    def writer(self) -> tuple[int, int]:
+        """(attempt, start) of the writer."""
+        return (self.attempt, self.start)
+
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """(attempt, start, sequence), the order of commits."""
+        return (self.attempt, self.start, self.sequence)
+
+
+class DamagedError(StorageError):
+    """A manifest is there and cannot be used; the message says why."""
+
+
+def checkpoint_name(step: int, attempt: int, start: int, sequence: int, nonce: str) -> str:
+    """A folder's name, such as ``00000120-1.1.2-ab12cd``."""
+    return f"{step:08d}-{attempt}.{start}.{sequence}-{nonce}"
+
+
+def manifest_key(name: str) -> str:
+    """Key of a checkpoint's manifest, relative to the run's folder."""
+    return f"{CHECKPOINTS}/{name}/{MANIFEST}"
+
+
+def mark_of(name: str) -> Mark | None:
+    """What a folder's name says; None when it is none of ours."""
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return None
+    step, attempt, start, sequence = (int(part) for part in match.groups()[:4])
+    return Mark(attempt, start, sequence, step, name)
+
+
+def mark_of_key(key: str) -> Mark | None:
+    """The mark of a manifest's key."""
+    match = re.fullmatch(rf"{CHECKPOINTS}/([^/]+)/{re.escape(MANIFEST)}", key)
+    return mark_of(match.group(1)) if match else None
+
+
+def load_manifest(run: RunFolder, key: str) -> Manifest:
+    """Read a manifest by its key (relative to the run's folder).
+
+    MissingError when there is none, DamagedError when it is torn, altered or not in its
+    place, StorageError when a newer tunefleet wrote it.
+    """
+    place = f"{run.uri}/{key}"
+    body = run.store.get(run.key(key))
+    refuse_newer(body, place)
+    try:
+        manifest = Manifest.from_json(body)
+        fits = manifest.seal == _seal(json.loads(body))
+    except (ValidationError, ValueError) as error:
+        raise DamagedError(f"{place} is damaged: it is no manifest") from error
+    if not fits:
+        raise DamagedError(f"{place} is damaged: it was altered after it was written")
+    mark = mark_of_key(key)
+    if manifest.key != key or mark is None:
+        raise DamagedError(f"{place} is damaged: it is the manifest of {manifest.name}")
+    if mark.place != (manifest.attempt, manifest.start, manifest.sequence):
+        raise DamagedError(f"{place} is damaged: it was written by another start")
+    return manifest
+
+
+def verify(run: RunFolder, manifest: Manifest) -> list[str]:
+    """Read every file back; what is wrong, or nothing. Cheap checks come first."""
+    prefix = run.key(CHECKPOINTS, manifest.name)
+    problems = size_problems(run, manifest.name, manifest.files)
+    if problems:
+        return problems
+    for name, entry in sorted(manifest.files.items()):
+        try:
+            _, sha = run.store.digest(f"{prefix}/{name}")
+        except MissingError:
+            problems.append(f"{manifest.name}/{name} is missing")
+            continue
+        if sha != entry.sha256:
+            problems.append(f"{manifest.name}/{name} was altered (its sha256 differs)")
+    return problems
+
+
+def size_problems(run: RunFolder, name: str, files: dict[str, FileEntry]) -> list[str]:
+    """Files of a checkpoint that are missing or have the wrong size."""
+    prefix = run.key(CHECKPOINTS, name)
+    found = dict(run.store.list(prefix))
+    problems = []
+    for file, entry in sorted(files.items()):
+        size = found.get(f"{prefix}/{file}")
+        if size is None:
+            problems.append(f"{name}/{file} is missing")
+        elif size != entry.size:
+            problems.append(f"{name}/{file} has {size} bytes instead of {entry.size}")
+    return problems
+
+
+def read_file(run: RunFolder, manifest: Manifest, name: str) -> bytes:
+    """A file's bytes, checked against the manifest; DamagedError when they differ."""
+    entry = _entry(run, manifest, name)
+    body = run.store.get(run.key(CHECKPOINTS, manifest.name, name))
+    if len(body) != entry.size or hashlib.sha256(body).hexdigest() != entry.sha256:
+        raise _altered(run, manifest, name)
+    return body
+
+
+def open_file(run: RunFolder, manifest: Manifest, name: str, scratch: Path) -> Path:
+    """A checked file on the local file system, to be memory-mapped.
+
+    On ``file://`` it is the checkpoint's own file; elsewhere a copy in ``scratch``.
+    """
+    entry = _entry(run, manifest, name)
+    key = run.key(CHECKPOINTS, manifest.name, name)
+    path = run.store.local_path(key)
+    if path is None:
+        path = scratch / manifest.name / name
+        run.store.fetch(key, path)
+        with path.open("rb") as file:
+            found = (path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+    else:
+        found = run.store.digest(key)
+    if found != (entry.size, entry.sha256):
+        raise _altered(run, manifest, name)
+    return path
+
+
+def _entry(run: RunFolder, manifest: Manifest, name: str) -> FileEntry:
+    entry = manifest.files.get(name)
+    if entry is None:
+        raise MissingError(
+            f"checkpoint {manifest.name} of {run.uri} holds no {name}",
+            remedy=f"it holds {', '.join(sorted(manifest.files))}",
+        )
+    return entry
+
+
+def _altered(run: RunFolder, manifest: Manifest, name: str) -> DamagedError:
+    return DamagedError(
+        f"{name} of checkpoint {manifest.name} in {run.uri} was altered after it was written",
+        remedy="run again: the newest whole checkpoint before it is used",
+    )
+
+
+def _seal(found: dict[str, object]) -> str:
+    rest = {name: value for name, value in found.items() if name != "seal"}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
