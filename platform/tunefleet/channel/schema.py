@@ -1,0 +1,89 @@
+"""What a run says while it goes on, and what may be asked of it.
+
+Decides the schema of progress and events; the back ends (a local folder, a terminal, later a
+Kubernetes object) only carry it. Imports ``api`` alone.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from tunefleet.api.base import Document
+from tunefleet.api.words import Cause, Command, FailureClass, Phase
+
+
+class Progress(Document):
+    """The newest state of a run; each one replaces the one before.
+
+    ``loss`` is the mean over supervised examples or tokens since the last progress.
+    ``seconds`` is worker-seconds by cause, summed over all workers of this attempt so far.
+    """
+
+    phase: Phase
+    step: int
+    total_steps: int
+    epoch: float
+    epochs: int
+    workers: int
+    loss: float | None = None
+    learning_rate: float | None = None
+    samples_per_second: float | None = None
+    tokens_per_second: float | None = None
+    eta_seconds: float | None = None
+    checkpoint_step: int | None = None
+    best_metric: float | None = None
+    metric_name: str | None = None
+    seconds: dict[Cause, float] = {}
+    cost_microdollars: int | None = None
+    note: str = ""
+
+
+class StepRecord(Document):
+    """One optimiser step in the run's history (``loss`` None: the step was skipped)."""
+
+    step: int
+    epoch: int
+    loss: float | None
+    grad_norm: float | None
+    learning_rate: float
+    weight: int
+    units: int
+    tokens: int
+    seconds: float
+
+
+class EvaluationRecord(Document):
+    """One evaluation of the validation rows."""
+
+    step: int
+    metrics: dict[str, float]
+    best: bool
+    seconds: float
+
+
+class Event(Document):
+    """Something that happened, in order of ``sequence`` (per process start)."""
+
+    sequence: int
+    kind: Literal[
+        "started",
+        "resumed",
+        "checkpoint",
+        "evaluation",
+        "skipped",
+        "stopping",
+        "finished",
+        "failed",
+        "warning",
+    ]
+    message: str
+    step: int | None = None
+    failure: FailureClass | None = None
+
+
+class CommandRecord(Document):
+    """What is asked of a run. A higher ``sequence`` replaces a lower one."""
+
+    command: Command
+    sequence: int
+    reason: str = ""

@@ -1,0 +1,152 @@
+"""The driver of one attempt: Ray Train places the workers, we watch and conclude.
+
+Decides how an attempt is driven from one process: a private Ray, ``fit`` on a thread of its
+own so that signals stay ours, the run's folder read for progress, one interrupt to save and
+stop and a second to stop at once. Ray restarts a group whenever its train function raises;
+whether that helps is decided by the group itself (``starts``).
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from tunefleet.api.words import Command, DeviceType
+from tunefleet.channel.folder import WatchEnd
+from tunefleet.channel.schema import Event, Progress
+from tunefleet.plan.worker import WorkerConfig
+from tunefleet.storage.run import ExitRecord, RunStore
+from tunefleet.train.conclude import conclude
+from tunefleet.train.environment import LocalRay, local_ray, process_environment
+
+_POLL_SECONDS = 0.2
+
+
+@dataclass(slots=True)
+class Watcher:
+    """What is told while an attempt goes on."""
+
+    started: Callable[[LocalRay], None] = lambda ray: None
+    progress: Callable[[Progress], None] = lambda progress: None
+    event: Callable[[Event], None] = lambda event: None
+    stopping: Callable[[str], None] = lambda name: None
+
+
+@dataclass(slots=True)
+class Interrupts:
+    """Signals received so far, by number in order."""
+
+    received: list[int] = field(default_factory=list)
+
+    @contextmanager
+    def caught(self) -> Iterator[None]:
+        """Catch SIGINT and SIGTERM inside a block (main thread only; elsewhere nothing)."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number in before:
+            signal.signal(number, self._note)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received.append(number)
+
+
+class StoppedAtOnce(Exception):
+    """A second interrupt: nothing was waited for."""
+
+
+def drive(
+    config: WorkerConfig,
+    run: RunStore,
+    watcher: Watcher,
+    interrupts: Interrupts,
+    *,
+    dashboard: bool,
+) -> ExitRecord:
+    """Run one attempt to its end; returns its exit record.
+
+    Raises :class:`StoppedAtOnce` on a second interrupt.
+    """
+    plan = config.plan
+    scratch = Path(config.scratch)
+    failure: list[BaseException] = []
+    with interrupts.caught(), local_ray(
+        cpus=plan.workers * plan.threads_per_worker,
+        gpus=plan.workers if plan.device is DeviceType.CUDA else 0,
+        dashboard=dashboard,
+        environment=process_environment(plan.threads_per_worker),
+    ) as ray:
+        watcher.started(ray)
+        thread = threading.Thread(
+            target=_fit, args=(config, scratch, failure), name="fit", daemon=True
+        )
+        thread.start()
+        _watch(thread, WatchEnd(scratch), watcher, interrupts)
+    unsaid = (
+        f"the workers ended without a word: {failure[0]}"
+        if failure
+        else "the workers ended without a word"
+    )
+    return conclude(run, config.address.attempt, scratch, unsaid=unsaid)
+
+
+def _watch(
+    thread: threading.Thread, folder: WatchEnd, watcher: Watcher, interrupts: Interrupts
+) -> None:
+    asked = False
+    while True:
+        ended = not thread.is_alive()
+        for event in folder.events():
+            watcher.event(event)
+        progress = folder.progress()
+        if progress is not None:
+            watcher.progress(progress)
+        if ended:
+            return
+        if interrupts.received and not asked:
+            asked = True
+            name = signal.Signals(interrupts.received[0]).name
+            folder.ask(Command.CHECKPOINT_AND_STOP, name)
+            watcher.stopping(name)
+        if len(interrupts.received) > 1:
+            raise StoppedAtOnce
+        time.sleep(_POLL_SECONDS)
+
+
+def _fit(config: WorkerConfig, scratch: Path, failure: list[BaseException]) -> None:
+    import ray.train
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    from tunefleet.train.worker import train_function
+
+    plan = config.plan
+    on_gpu = plan.device is DeviceType.CUDA
+    resources = {"CPU": float(plan.threads_per_worker)} | ({"GPU": 1.0} if on_gpu else {})
+    try:
+        TorchTrainer(
+            train_function,
+            train_loop_config={"config": config.to_json()},
+            torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo", timeout_s=600),
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=plan.workers, use_gpu=on_gpu, resources_per_worker=resources
+            ),
+            run_config=ray.train.RunConfig(
+                name=f"{config.address.run}-{config.address.attempt}",
+                storage_path=str(scratch / "ray"),
+                failure_config=ray.train.FailureConfig(max_failures=-1),
+            ),
+        ).fit()
+    except BaseException as error:
+        failure.append(error)

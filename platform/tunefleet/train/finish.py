@@ -1,0 +1,117 @@
+"""The end of a run: score the best checkpoint, make the bundle, leave the outcome.
+
+Decides that what is served is what was evaluated: adapters are merged first, the merged
+model is scored on every held-out split by all workers, and the leader makes the bundle from
+that same model. Killed here, a run starts again at this stage from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from tunefleet.api.job import FineTuneJob
+from tunefleet.data.rows import load_rows
+from tunefleet.evaluate.bundle import build_bundle
+from tunefleet.evaluate.result import BundleResult, Outcome, SplitResult
+from tunefleet.storage.bundle import publish
+from tunefleet.storage.checkpoints import Manifest, chain, head, read_file
+from tunefleet.storage.run import RunStore
+from tunefleet.tasks.contract import Scores
+from tunefleet.tasks.models import merge_adapter
+from tunefleet.train.loop import Parts
+from tunefleet.train.scoring import score_split
+from tunefleet.train.state import RunState, restore_weights
+
+OUTCOME = "report/outcome.json"
+
+
+def finish(run: RunStore, parts: Parts, state: RunState, job: FineTuneJob, scratch: Path) -> None:
+    """Score the best weights on every held-out split and leave bundle, scores and outcome."""
+    best = _best_manifest(run, state)
+    if best is not None and best.step != state.step:
+        restore_weights(parts.model, lambda name: read_file(run, best, name))
+    model = merge_adapter(parts.model)
+    splits: dict[str, SplitResult] = {}
+    for split, before in state.before.items():
+        scores = score_split(
+            parts.task,
+            model,
+            parts.stores[split],
+            micro_batch=parts.plan.evaluation.micro_batch,
+            group=parts.group,
+            device=parts.device,
+            precision=parts.plan.precision,
+            tick=parts.beat,
+        )
+        splits[split] = SplitResult(
+            before=before, after=parts.task.metrics(scores), units=len(parts.stores[split])
+        )
+        if parts.group.leads:
+            run.store.put(run.key("report", f"scores-{split}.npz"), pack_scores(scores))
+    if parts.group.leads:
+        bundle = _bundle(run, parts, model, job, scratch)
+        run.put_json(
+            OUTCOME,
+            Outcome(
+                steps=state.step,
+                best_step=best.step if best else state.step,
+                stopped_early=state.step < parts.plan.total_steps,
+                chain=state.chain,
+                splits=splits,
+                bundle=bundle,
+                history=state.history,
+            ),
+        )
+    parts.group.barrier()
+
+
+def _best_manifest(run: RunStore, state: RunState) -> Manifest | None:
+    """The checkpoint of the best evaluation; the newest where none was ever better."""
+    for manifest in chain(run):
+        if manifest.step == state.best_step:
+            return manifest
+    return head(run)
+
+
+def _bundle(
+    run: RunStore, parts: Parts, model: nn.Module, job: FineTuneJob, scratch: Path
+) -> BundleResult:
+    folder = scratch / "bundle"
+    shutil.rmtree(folder, ignore_errors=True)
+    store = parts.stores["validation"]
+    source = job.spec.model
+    build_bundle(
+        folder,
+        task_name=parts.plan.task,
+        task=parts.task,
+        model=model,
+        tokenizer=parts.task.load_tokenizer(parts.model_path),
+        store=store,
+        rows=load_rows(store.folder),
+        precision=parts.plan.precision,
+        base_model=source.name or source.uri or "",
+        sources=job.spec.data.columns,
+    )
+    published = publish(run, folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    return BundleResult(
+        uri=published.uri, path=published.path, digest=published.digest, bytes=published.bytes
+    )
+
+
+def pack_scores(scores: Scores) -> bytes:
+    """Scores as an ``.npz`` file's bytes."""
+    file = io.BytesIO()
+    np.savez_compressed(file, allow_pickle=False, **scores)
+    return file.getvalue()
+
+
+def unpack_scores(data: bytes) -> Scores:
+    """The reverse of :func:`pack_scores`."""
+    with np.load(io.BytesIO(data), allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}

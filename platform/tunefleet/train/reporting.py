@@ -1,0 +1,196 @@
+"""What the leader says while a run goes on: progress, events, the cost so far.
+
+Decides when to speak (at most twice a second) and how rates and the remaining time are
+found (over a sliding window). The other workers stay silent.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tunefleet.api.words import Cause, Command, FailureClass, Phase
+from tunefleet.channel.folder import RunEnd
+from tunefleet.channel.schema import EvaluationRecord, Event, Progress, StepRecord
+from tunefleet.cost.clock import CauseClock
+from tunefleet.cost.money import microdollars
+from tunefleet.plan.document import Plan
+from tunefleet.train.step import StepResult
+
+_EVERY_SECONDS = 0.5
+_WINDOW_SECONDS = 30.0
+_NANO = 1_000_000_000
+
+
+@dataclass(slots=True)
+class _Pace:
+    """Units and tokens of recent steps with the moment each was done."""
+
+    marks: deque[tuple[float, int, int]]
+
+    def add(self, now: float, units: int, tokens: int) -> None:
+        self.marks.append((now, units, tokens))
+        while len(self.marks) > 2 and now - self.marks[0][0] > _WINDOW_SECONDS:
+            self.marks.popleft()
+
+    def rates(self) -> tuple[float, float, float] | None:
+        """(units, tokens, steps) per second."""
+        if len(self.marks) < 2:
+            return None
+        seconds = self.marks[-1][0] - self.marks[0][0]
+        if seconds <= 0:
+            return None
+        recent = list(self.marks)[1:]
+        return (
+            sum(mark[1] for mark in recent) / seconds,
+            sum(mark[2] for mark in recent) / seconds,
+            len(recent) / seconds,
+        )
+
+
+class Reporter:
+    """The leader's voice."""
+
+    def __init__(
+        self,
+        out: RunEnd,
+        plan: Plan,
+        clock: CauseClock,
+        *,
+        workers: int,
+        price_microdollars_per_hour: int | None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._out = out
+        self._plan = plan
+        self._clock = clock
+        self._workers = workers
+        self._price = price_microdollars_per_hour
+        self._now = now
+        self._pace = _Pace(deque())
+        self._said = float("-inf")
+        self._asked_at = float("-inf")
+        self._sequence = 0
+        self._loss: tuple[float, int] = (0.0, 0)
+        self._best: float | None = None
+        self._checkpoint: int | None = None
+        self._newest: Progress | None = None
+
+    def begin(self, step: int, best: float | None) -> None:
+        """Say where the loop begins."""
+        self._best = best
+        self._checkpoint = step or None
+        self._pace.marks.append((self._now(), 0, 0))
+        self.phase(Phase.RUNNING, step)
+
+    def step(self, done: int, result: StepResult, seconds: float) -> None:
+        """Record a step; say the progress when it is time."""
+        self._pace.add(self._now(), result.units, result.tokens)
+        finite = result.loss if result.applied else None
+        if finite is not None:
+            self._loss = (self._loss[0] + finite * result.weight, self._loss[1] + result.weight)
+        self._out.step(
+            StepRecord(
+                step=done,
+                epoch=result.epoch,
+                loss=finite,
+                grad_norm=result.grad_norm if result.applied else None,
+                learning_rate=result.learning_rate,
+                weight=result.weight,
+                units=result.units,
+                tokens=result.tokens,
+                seconds=seconds,
+            )
+        )
+        if not result.applied:
+            self.event(
+                "skipped",
+                f"step {done}: loss or gradient was not finite; the weights were left alone",
+                done,
+            )
+        if self._now() - self._said >= _EVERY_SECONDS or done == self._plan.total_steps:
+            self._speak(done, result.learning_rate)
+
+    def _speak(self, done: int, rate: float | None) -> None:
+        self._said = self._now()
+        loss_sum, weight = self._loss
+        self._loss = (0.0, 0)
+        rates = self._pace.rates()
+        seconds = {cause: ns / _NANO * self._workers for cause, ns in self._clock.totals().items()}
+        self._newest = Progress(
+            phase=Phase.RUNNING,
+            step=done,
+            total_steps=self._plan.total_steps,
+            epoch=done / self._plan.steps_per_epoch,
+            epochs=self._plan.epochs,
+            workers=self._workers,
+            loss=loss_sum / weight if weight else None,
+            learning_rate=rate,
+            samples_per_second=rates[0] if rates else None,
+            tokens_per_second=rates[1] if rates else None,
+            eta_seconds=(self._plan.total_steps - done) / rates[2] if rates else None,
+            checkpoint_step=self._checkpoint,
+            best_metric=self._best,
+            metric_name=self._plan.evaluation.metric,
+            seconds=seconds,
+            cost_microdollars=self._cost(seconds),
+        )
+        self._out.progress(self._newest)
+
+    def _cost(self, seconds: dict[Cause, float]) -> int | None:
+        if self._price is None:
+            return None
+        return microdollars(sum(seconds.values()), self._price)
+
+    def phase(self, phase: Phase, step: int, note: str = "") -> None:
+        """Say that something other than steps goes on."""
+        self._speak(step, None)
+        assert self._newest is not None
+        self._out.progress(self._newest.model_copy(update={"phase": phase, "note": note}))
+
+    def paused(self) -> None:
+        """Steps stood still (an evaluation): start a new window for the rates."""
+        self._pace.marks.clear()
+        self._pace.marks.append((self._now(), 0, 0))
+
+    def evaluation(self, record: EvaluationRecord) -> None:
+        """Say what an evaluation found."""
+        name = self._plan.evaluation.metric
+        if record.best:
+            self._best = record.metrics[name]
+        numbers = ", ".join(f"{key} {value:.4f}" for key, value in record.metrics.items())
+        best = "  (best so far)" if record.best else ""
+        self.event("evaluation", f"validation at step {record.step}: {numbers}{best}", record.step)
+
+    def checkpoint(self, step: int, name: str) -> None:
+        """Say that a checkpoint is committed."""
+        self._checkpoint = step
+        self.event("checkpoint", f"checkpoint {name} committed", step)
+
+    def event(
+        self, kind: str, message: str, step: int | None = None, failure: FailureClass | None = None
+    ) -> None:
+        """Say that something happened."""
+        self._sequence += 1
+        self._out.event(
+            Event.model_validate(
+                {
+                    "sequence": self._sequence,
+                    "kind": kind,
+                    "message": message,
+                    "step": step,
+                    "failure": failure,
+                }
+            )
+        )
+
+    def asked(self) -> Command:
+        """What is asked of the run; looked up at most five times a second."""
+        now = self._now()
+        if now - self._asked_at < 0.2:
+            return Command.NONE
+        self._asked_at = now
+        record = self._out.command()
+        return record.command if record else Command.NONE

@@ -1,0 +1,247 @@
+"""``tunefleet run`` as a user types it: two Ray Train workers, interrupted in every way."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.tiny_models import tiny_bert
+from tests.train.conftest import rows_of
+
+WAIT_SECONDS = 150
+JOB = """
+apiVersion: tunefleet.dev/v1alpha1
+kind: FineTuneJob
+metadata: {{name: tiny}}
+spec:
+  task: text-classification
+  model: {{uri: model}}
+  data:
+    train: {{uri: rows.csv}}
+    validation: {{fraction: 0.2}}
+    test: {{fraction: 0.1}}
+    labels: [bad, good]
+  training: {{maxSteps: {steps}, batchSize: 16, microBatch: 4, maxLength: 48,
+             optimizer: {{learningRate: 1.0e-3}}}}
+  evaluation: {{every: 20, metric: accuracy}}
+  workers: {{count: 2}}
+  checkpoints: {{every: 5}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """A folder with a job, its model and its rows."""
+
+    folder: Path
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Begin ``tunefleet run`` in a session of its own."""
+        with (self.folder / "said.jsonl").open("w") as said:
+            return subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "tunefleet.cli.main",
+                    "run",
+                    "job.yaml",
+                    "--json",
+                    "--no-dashboard",
+                    *arguments,
+                ],
+                cwd=self.folder,
+                env=os.environ
+                | {"TUNEFLEET_CACHE": str(self.folder / "cache"), "HF_HUB_OFFLINE": "1"},
+                stdout=subprocess.PIPE,
+                stderr=said,
+                text=True,
+                start_new_session=True,
+            )
+
+    def run(self, *arguments: str) -> tuple[int, dict[str, object]]:
+        """Run to the end: (exit code, the object on standard output, {} when there is none)."""
+        process = self.start(*arguments)
+        printed, _ = process.communicate(timeout=WAIT_SECONDS)
+        return process.returncode, json.loads(printed) if printed.strip() else {}
+
+    def said(self) -> str:
+        """Everything on standard error so far."""
+        return (self.folder / "said.jsonl").read_text()
+
+    def step(self) -> int:
+        """The newest step that was reported."""
+        steps = [0]
+        for line in self.said().splitlines():
+            if line.startswith('{"type":"progress"'):
+                steps.append(int(json.loads(line)["value"]["step"]))
+        return max(steps)
+
+    def until(self, reached: Callable[[], bool]) -> None:
+        """Wait for something to become true."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not reached():
+            assert time.monotonic() < deadline, self.said()
+            time.sleep(0.1)
+
+
+def write_job(folder: Path, steps: int) -> None:
+    """The job file with another length."""
+    (folder / "job.yaml").write_text(JOB.format(steps=steps))
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    """A fresh folder."""
+    tiny_bert(tmp_path / "model")
+    rows = rows_of(120)
+    lines = ["text,label"]
+    for text, label in zip(rows.columns["text"], rows.columns["label"], strict=True):
+        lines.append(f'"{text}",{("bad", "good")[label]}')
+    (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n")
+    write_job(tmp_path, 40)
+    return Desk(tmp_path)
+
+
+def checkpoints(result: dict[str, object]) -> list[dict[str, object]]:
+    """The checkpoints of a result."""
+    found = result["checkpoints"]
+    assert isinstance(found, list)
+    return found
+
+
+def children() -> list[psutil.Process]:
+    """Processes of Ray that belong to this test process."""
+    return [p for p in psutil.Process().children(recursive=True) if p.is_running()]
+
+
+def test_a_run_finishes_and_says_everything_a_script_needs(desk: Desk) -> None:
+    code, result = desk.run("--price-per-hour", "0.60")
+    assert code == 0, desk.said()
+    assert result["phase"] == "Succeeded"
+    assert result["steps"] == 40
+    assert result["resumedFrom"] == 0
+    assert result["workers"] == 2
+    bundle, seconds, splits = result["bundle"], result["seconds"], result["splits"]
+    assert isinstance(bundle, dict)
+    assert isinstance(seconds, dict)
+    assert isinstance(splits, dict)
+    assert bundle["digest"].startswith("sha256:")
+    assert Path(bundle["path"], "model.safetensors").is_file()
+    assert Path(str(result["report"])).read_text().startswith("<!doctype html>")
+    assert splits.keys() == {"validation", "test"}
+    assert checkpoints(result)
+    spent = sum(seconds.values())
+    assert result["costMicrodollars"] == round(spent * 600_000 / 3600)
+    assert 40 in [json.loads(line)["value"].get("step") for line in desk.said().splitlines()]
+
+    again, same = desk.run("--price-per-hour", "0.60")
+    assert again == 0
+    assert same == result, "a finished job is not trained twice"
+
+
+def test_the_first_interrupt_saves_and_the_next_start_goes_on(desk: Desk) -> None:
+    write_job(desk.folder, 4000)
+    process = desk.start()
+    desk.until(lambda: desk.step() >= 3)
+    os.killpg(process.pid, signal.SIGINT)
+    printed, _ = process.communicate(timeout=WAIT_SECONDS)
+    assert process.returncode == 130, desk.said()
+    stopped = json.loads(printed)
+    assert stopped["phase"] == "Stopped"
+    assert checkpoints(stopped)[0]["step"] == stopped["steps"] > 0
+    assert not children()
+
+    write_job(desk.folder, 4000)
+    process = desk.start("--workers", "1")
+    desk.until(lambda: desk.step() > stopped["steps"])
+    process.send_signal(signal.SIGTERM)
+    printed, _ = process.communicate(timeout=WAIT_SECONDS)
+    assert process.returncode == 143, desk.said()
+    assert json.loads(printed)["resumedFrom"] == stopped["steps"]
+    assert json.loads(printed)["workers"] == 1
+
+
+def test_a_second_interrupt_stops_at_once_and_loses_only_uncommitted_work(desk: Desk) -> None:
+    write_job(desk.folder, 4000)
+    process = desk.start()
+    desk.until(lambda: desk.step() >= 12)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    process.communicate(timeout=60)
+    assert time.monotonic() - began < 30
+    assert process.returncode == 130, desk.said()
+    assert not children()
+
+
+def test_a_killed_worker_is_replaced_and_nothing_is_lost(desk: Desk) -> None:
+    process = desk.start("--set", "training.maxSteps=400", "--set", "checkpoints.every=10")
+    desk.until(lambda: desk.step() >= 25)
+    workers = [
+        child
+        for child in psutil.Process(process.pid).children(recursive=True)
+        if "TrainWorker" in " ".join(child.cmdline())
+    ]
+    assert len(workers) == 2, [child.cmdline() for child in workers]
+    workers[1].kill()
+    printed, _ = process.communicate(timeout=WAIT_SECONDS)
+    assert process.returncode == 0, desk.said()
+    result = json.loads(printed)
+    assert result["phase"] == "Succeeded"
+    assert result["steps"] == 400
+    assert "resumed from checkpoint" in desk.said()
+
+
+def test_a_second_run_of_the_same_job_is_refused_while_the_first_goes_on(desk: Desk) -> None:
+    write_job(desk.folder, 4000)
+    first = desk.start()
+    desk.until(lambda: desk.step() >= 1)
+    second = subprocess.run(
+        [sys.executable, "-m", "tunefleet.cli.main", "run", "job.yaml", "--json"],
+        cwd=desk.folder,
+        env=os.environ | {"TUNEFLEET_CACHE": str(desk.folder / "cache")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert second.returncode == 2
+    assert "running already" in second.stderr + second.stdout
+    first.kill()
+    first.communicate(timeout=60)
+
+
+def test_a_changed_spec_is_told_and_only_gone_on_with_when_that_is_safe(desk: Desk) -> None:
+    process = desk.start("--set", "training.maxSteps=4000")
+    desk.until(lambda: desk.step() >= 6)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+
+    unsafe = "training.optimizer.learningRate=0.5"
+    code, _ = desk.run("--set", "training.maxSteps=4000", "--set", unsafe)
+    assert code == 2
+    assert "learningRate" in desk.said()
+    assert "--fresh" in desk.said()
+
+    process = desk.start("--set", "training.maxSteps=4000", "--set", "checkpoints.every=7")
+    desk.until(lambda: "resumed from checkpoint" in desk.said())
+    assert "checkpoints.every changed" in desk.said()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=WAIT_SECONDS)
+
+    code, result = desk.run("--fresh", "--set", unsafe, "--set", "training.maxSteps=2")
+    assert code == 0, desk.said()
+    assert result["run"] == "run-0002"
+    assert (desk.folder / "runs/default/tiny/run-0001/plan.json").is_file(), "nothing is deleted"
