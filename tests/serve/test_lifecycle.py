@@ -1,0 +1,199 @@
+"""Starting and stopping a service: what is refused, what is drained, what is left behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+import tunefleet
+from tests.serve.conftest import write_result
+from tests.tiny_bundles import tiny_bundle
+from tunefleet.api.errors import MachineError, ModelError, SpecError, TunefleetError
+from tunefleet.evaluate.result import GateResult
+from tunefleet.serve.background import background
+from tunefleet.serve.settings import Limits, ServiceSettings
+from tunefleet.storage.bundle import seal
+from tunefleet.verbs.serve import serve, serving
+
+
+def children() -> set[psutil.Process]:
+    return set(psutil.Process().children(recursive=True))
+
+
+@pytest.fixture
+def none_left() -> Iterator[None]:
+    """The test leaves no process behind that was not there before it."""
+    before = children()
+    yield
+    _, alive = psutil.wait_procs(children() - before, timeout=5)
+    assert not alive
+
+
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """A folder for temporary files; short, because Ray makes sockets in it."""
+    folder = Path(tempfile.mkdtemp(prefix="tft", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def copied(bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(bundle, tmp_path / "copied"))
+
+
+@pytest.mark.usefixtures("none_left")
+def test_a_port_in_use_is_told_before_ray_is_started(bundle: Path) -> None:
+    before = children()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        began = time.monotonic()
+        with pytest.raises(MachineError, match=f"port {port} on 127.0.0.1 is in use") as told:
+            serve(bundle, port=port)
+    assert told.value.exit_code == 2
+    assert time.monotonic() - began < 5
+    assert children() == before
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "kind", "said"),
+    [
+        pytest.param("127.0.0.1", 65_536, SpecError, "port 65536", id="a port that does not exist"),
+        pytest.param("no-such-host.invalid", 8000, MachineError, "--host", id="an unknown host"),
+        pytest.param("192.0.2.77", 8000, MachineError, "192.0.2.77", id="an address of another machine"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_told(
+    bundle: Path, host: str, port: int, kind: type[TunefleetError], said: str
+) -> None:
+    with pytest.raises(kind, match=said):
+        serve(bundle, host=host, port=port)
+
+
+def test_a_bundle_edited_by_hand_is_refused_before_ray_is_started(copied: Path) -> None:
+    before = children()
+    (copied / "config.json").write_text((copied / "config.json").read_text() + " ")
+    with pytest.raises(ModelError, match=r"was changed after it was made: config.json"):
+        serve(copied, port=0)
+    assert children() == before
+
+
+def test_a_gate_that_was_not_passed_is_refused(bundle: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run-0002"
+    folder = run / "bundle" / bundle.name
+    shutil.copytree(bundle, folder)
+    gate = GateResult(metric="f1_macro", value=0.42, bound="min 0.85", passed=False)
+    write_result(run, folder, gate)
+    with pytest.raises(ModelError, match=r"f1_macro is 0.42, asked for was min 0.85"):
+        serve(folder, port=0)
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(MachineError):
+        # Past the gate: the next thing that is looked at is the port.
+        serve(folder, port=taken.getsockname()[1], ignore_gate=True)
+
+
+@pytest.mark.usefixtures("none_left")
+def test_a_replica_that_fails_its_golden_batch_ends_the_start_with_the_reason(
+    bundle: Path, copied: Path, tmp_path: Path
+) -> None:
+    other = tiny_bundle(tmp_path, seed=11)
+    shutil.copy(other / "tokenizer.json", copied / "tokenizer.json")
+    seal(copied, {})
+    began = time.monotonic()
+    with pytest.raises(ModelError, match="other tokens"), serving(copied):
+        pytest.fail("a bundle that is not what was evaluated was served")
+    assert time.monotonic() - began < 60
+
+
+@pytest.mark.usefixtures("none_left")
+def test_overload_is_told_and_a_stop_answers_what_is_under_way(bundle: Path) -> None:
+    """Items wait 1.5 s for company here, so that all of it is seen while they wait."""
+    limits = Limits(waiting_items=3, batch_wait_seconds=1.5, timeout_seconds=20)
+    settings = ServiceSettings(bundle=str(bundle), port=0, limits=limits)
+    replies: list[httpx.Response] = []
+
+    def ask(url: str) -> httpx.Response:
+        return httpx.post(f"{url}/v1/predict", json={"text": "a"}, timeout=30)
+
+    with background(settings) as endpoint:
+        with ThreadPoolExecutor(10) as pool:
+            replies = list(pool.map(ask, [endpoint.url] * 10))
+        late: list[httpx.Response] = []
+        asking = threading.Thread(target=lambda: late.append(ask(endpoint.url)))
+        asking.start()
+        time.sleep(0.5)
+    asking.join()
+    told = [reply for reply in replies if reply.status_code == 503]
+    assert len(told) == 7
+    assert all(reply.headers["retry-after"] == "1" for reply in told)
+    assert all(reply.json()["error"]["code"] == "overloaded" for reply in told)
+    assert sum(reply.status_code == 200 for reply in replies) == 3
+    assert [reply.status_code for reply in late] == [200]
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{endpoint.url}/healthz", timeout=5)
+
+
+SCRIPT = """
+import sys
+from tunefleet.verbs.serve import serve
+sys.exit(serve(sys.argv[1], port=0, ready=lambda endpoint: print(endpoint.url, flush=True)))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_a_signal_ends_the_command_and_every_process_of_it(
+    bundle: Path, temporary: Path, number: int
+) -> None:
+    source = str(Path(tunefleet.__file__).parents[1])
+    with subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(bundle)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": source, "TMPDIR": str(temporary)},
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        assert httpx.get(f"{url}/healthz", timeout=10).status_code == 200
+        family = psutil.Process(process.pid).children(recursive=True)
+        assert len(family) > 3
+        process.send_signal(number)
+        assert process.wait(60) == 0
+    _, alive = psutil.wait_procs(family, timeout=5)
+    assert not alive
+    assert not list(temporary.iterdir())
+
+
+def test_a_service_ends_when_the_one_who_started_it_is_killed(bundle: Path) -> None:
+    source = str(Path(tunefleet.__file__).parents[1])
+    script = (
+        "import sys, time\nfrom tunefleet.verbs.serve import serving\n"
+        "with serving(sys.argv[1]) as endpoint:\n    print(endpoint.url, flush=True)\n"
+        "    time.sleep(600)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(bundle)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": source},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("http://")
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        process.wait(10)
+    _, alive = psutil.wait_procs(family, timeout=60)
+    assert not alive
