@@ -1,0 +1,1 @@
+"""The other side of each comparison, written the way its own documentation shows."""

@@ -1,0 +1,62 @@
+"""Bare Ray Train: the shortest script that takes one step on two workers.
+
+    python -m benchmarks.peers.ray_train CONFIG
+
+What anybody who starts a ``TorchTrainer`` has to wait for: Ray itself, the worker group, the
+imports of torch and transformers, the model. Appends a line to the steps file after the first
+step. Imports nothing of tunefleet.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def loop(config: dict[str, Any]) -> None:
+    """One step of one worker, on texts of 32 tokens."""
+    import datasets  # noqa: F401 - the same imports on both sides
+    import numpy as np
+    import peft  # noqa: F401
+    import ray.train
+    import ray.train.torch
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    torch.set_num_threads(1)
+    model = AutoModelForSequenceClassification.from_pretrained(config["model"], num_labels=2)
+    model = ray.train.torch.prepare_model(model)
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    ids = torch.from_numpy(np.random.default_rng(3).integers(1000, 20_000, (16, 32)))
+    answer = model(input_ids=ids, labels=torch.zeros(16, dtype=torch.int64))
+    answer.loss.backward()
+    optimizer.step()
+    if ray.train.get_context().get_world_rank() == 0:
+        with Path(config["steps_file"]).open("a") as file:
+            file.write(json.dumps({"step": 1, "units": 32, "tokens": 1024, "seconds": 0.0}) + "\n")
+
+
+def main() -> None:
+    """Start Ray on this machine alone, train one step, stop."""
+    config = json.loads(Path(sys.argv[1]).read_text())
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    os.environ["RAY_worker_niceness"] = "0"
+    import ray
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    ray.init(address="local", include_dashboard=False, log_to_driver=False, num_cpus=2)
+    TorchTrainer(
+        loop,
+        train_loop_config=config,
+        scaling_config=ScalingConfig(num_workers=2),
+        run_config=RunConfig(name="bare", storage_path=config["scratch"]),
+    ).fit()
+    ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()

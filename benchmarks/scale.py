@@ -1,0 +1,48 @@
+"""How much is measured: everything, or a first look.
+
+Decides pairs, steps and rows for both scales.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Sizes of all measurements. ``between`` are the steps of the measured stretch."""
+
+    scratch: Path
+    pairs: int
+    between: tuple[int, int]
+    rows: int
+    starts: int
+    quality_steps: int
+    quality_seeds: tuple[int, ...]
+
+
+def full(scratch: Path) -> Scale:
+    """What is reported: about an hour on two cores."""
+    return Scale(
+        scratch,
+        pairs=3,
+        between=(10, 60),
+        rows=1_000_000,
+        starts=3,
+        quality_steps=150,
+        quality_seeds=(17, 18, 19),
+    )
+
+
+def quick(scratch: Path) -> Scale:
+    """A first look: some minutes, one pair each."""
+    return Scale(
+        scratch,
+        pairs=1,
+        between=(3, 13),
+        rows=50_000,
+        starts=1,
+        quality_steps=40,
+        quality_seeds=(17,),
+    )
