@@ -32,7 +32,7 @@ from transformers import (
 torch.set_num_threads(1)
 
 
-class StepLog(TrainerCallback):  # type: ignore[misc]
+class StepLog(TrainerCallback):
     """Appends one line per optimiser step, as the other side does."""
 
     def __init__(self, path: Path, samples: int) -> None:

@@ -54,8 +54,8 @@ def job_page() -> str:
         "# Every field of a job",
         "",
         "Made from the models by `make docs`; do not edit. A field that this version cannot",
-        "honour is refused by name, never ignored: the last column says so. *Required* means: where",
-        "the part that it belongs to is given.",
+        "honour is refused by name, never ignored: the last column says so. *Required* means:",
+        "where the part that it belongs to is given.",
         "",
         "| field | holds | default | meaning |",
         "|---|---|---|---|",
@@ -107,7 +107,7 @@ def _kind(given: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
         return f"`{given['const']}`"
     if "enum" in given:
         return ", ".join(f"`{value}`" for value in given["enum"])
-    kind = given.get("type", "")
+    kind = str(given.get("type", ""))
     if kind == "array":
         return f"list of {_kind(given['items'], definitions)}"
     if kind == "object":

@@ -171,7 +171,15 @@ BAD: list[tuple[str, str, str, dict[str, object], int, str, str | None]] = [
         "empty_text",
         "items[1].text",
     ),
-    ("items that are no list", "POST", "/v1/predict", {"json": {"items": {}}}, 422, "wrong_type", "items"),
+    (
+        "items that are no list",
+        "POST",
+        "/v1/predict",
+        {"json": {"items": {}}},
+        422,
+        "wrong_type",
+        "items",
+    ),
     ("an empty list", "POST", "/v1/predict", {"json": {"items": []}}, 422, "empty_list", "items"),
     (
         "too many items",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -44,11 +45,12 @@ class Desk:
     """A folder with a job, its model and its rows."""
 
     folder: Path
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Begin ``tunefleet run`` in a session of its own."""
         with (self.folder / "said.jsonl").open("w") as said:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 [
                     sys.executable,
                     "-m",
@@ -67,6 +69,20 @@ class Desk:
                 text=True,
                 start_new_session=True,
             )
+        self.started.append(process)
+        return process
+
+    def stop(self) -> None:
+        """End what a failed test has left running, with Ray's processes below it."""
+        for process in self.started:
+            if process.poll() is None:
+                below = psutil.Process(process.pid).children(recursive=True)
+                for one in [*below, process]:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        one.kill()
+                process.wait()
+            if process.stdout:
+                process.stdout.close()
 
     def run(self, *arguments: str) -> tuple[int, dict[str, object]]:
         """Run to the end: (exit code, the object on standard output, {} when there is none)."""
@@ -100,7 +116,7 @@ def write_job(folder: Path, steps: int) -> None:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
+def desk(tmp_path: Path) -> Iterator[Desk]:
     """A fresh folder."""
     tiny_bert(tmp_path / "model")
     rows = rows_of(120)
@@ -109,7 +125,9 @@ def desk(tmp_path: Path) -> Desk:
         lines.append(f'"{text}",{("bad", "good")[label]}')
     (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n")
     write_job(tmp_path, 40)
-    return Desk(tmp_path)
+    desk = Desk(tmp_path)
+    yield desk
+    desk.stop()
 
 
 def checkpoints(result: dict[str, object]) -> list[dict[str, object]]:

@@ -154,10 +154,13 @@ def run_command(arguments: Sequence[str]) -> int:
 
 def _invoke(arguments: Sequence[str]) -> int:
     """The exit code of a command that ends by returning or by exiting."""
+    stdout = sys.stdout
     try:
         code = tunefleet.main(list(arguments), prog_name="tunefleet", standalone_mode=False)
     except SystemExit as ending:
-        code = ending.code
+        # For a closed pipe click exits with 1, which here means a failed run, and silences
+        # the stream by putting another in its place.
+        code = ending.code if sys.stdout is stdout else BROKEN_PIPE
     return code if isinstance(code, int) else 0
 
 

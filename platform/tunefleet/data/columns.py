@@ -63,7 +63,7 @@ def check_columns(
     wanted.update({name: "" for name in extra if name not in wanted})
     for file, names in zip(sheet.files, sheet.names, strict=True):
         for source, column in wanted.items():
-            if source not in names:
+            if names and source not in names:
                 complete = False
                 problems.add(
                     f"missing {source}",

@@ -106,18 +106,18 @@ def digest_rows(rows: Rows) -> str:
     for name, values in rows.columns.items():
         array, kind = _to_array(values)
         digest.update(json.dumps([name, kind, str(array.type), len(array)]).encode())
-        for buffer in array.buffers():
-            if buffer is not None:
-                digest.update(memoryview(buffer)[: _used(array, buffer)])
+        for content in _contents(array):
+            digest.update(content)
     return digest.hexdigest()
 
 
-def _used(array: pa.Array, buffer: pa.Buffer) -> int:
-    """Bytes of a buffer that carry content (an allocation may be larger)."""
+def _contents(array: pa.Array) -> list[memoryview]:
+    """The buffers of an array as far as they carry content: numbers, or offsets and text."""
     validity, *rest = array.buffers()
-    if buffer is validity:
-        return -(-len(array) // 8)
+    assert validity is None, "converted columns have no empty cells"
     if len(rest) == 1:
-        return 8 * len(array)
-    offsets = np.frombuffer(rest[0], np.int64, count=len(array) + 1)
-    return 8 * (len(array) + 1) if buffer is rest[0] else int(offsets[-1])
+        return [memoryview(rest[0])[: 8 * len(array)]]
+    offsets, text = rest
+    ends = np.frombuffer(offsets, np.int64, count=len(array) + 1)
+    written = memoryview(text)[: int(ends[-1])] if text is not None else memoryview(b"")
+    return [memoryview(offsets)[: ends.nbytes], written]

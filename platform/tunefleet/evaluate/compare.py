@@ -13,6 +13,7 @@ from tunefleet.api.base import Document
 from tunefleet.evaluate.content import MetricValue, SplitContent
 
 _MISSING = "\N{EN DASH}"
+_TOLERANCE = 1e-4
 
 # What a plan settles and a job file may leave open; estimates and reasons are no settings.
 _PLANNED = (
@@ -147,4 +148,7 @@ def _gap(first: MetricValue | None, other: MetricValue | None, known: Gap | None
     if first is None or other is None or first.after is None or other.after is None:
         return None
     value = other.after - first.after
-    return Gap(value=value, low=known.low, high=known.high) if known else Gap(value=value)
+    # An interval around another difference than the reported one would mislead.
+    if known is None or abs(known.value - value) > _TOLERANCE * max(1.0, abs(value)):
+        return Gap(value=value)
+    return Gap(value=value, low=known.low, high=known.high)

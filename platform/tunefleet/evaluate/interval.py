@@ -93,6 +93,8 @@ def _resampled(
     if found is None:
         return None
     per_unit, function = found
+    if not np.isfinite(per_unit).all():
+        return None
     units, columns = per_unit.shape
     sums = np.empty((_draws(units * columns), columns))
     random = np.random.default_rng([seed, 95])

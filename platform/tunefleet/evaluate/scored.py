@@ -92,7 +92,7 @@ def _multi_label(scores: Scores, rows: Rows | None, labels: list[str], threshold
     def names(row: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> str:
         return ", ".join(labels[i] for i in np.flatnonzero(row)) or "(none)"
 
-    verdicts = [Verdict(names(true[i]), names(guess[i]), None, float(loss[i])) for i in worst]
+    verdicts = [Verdict(names(true[i]), names(guess[i]), None, _number(loss[i])) for i in worst]
     flat, happened = probabilities.ravel(), true.ravel()
     return Scored(
         kind="multi-label",
@@ -141,7 +141,7 @@ def _by_loss(kind: Kind, scores: Scores, rows: Rows | None) -> Scored:
     worst = supervised[np.argsort(-mean[supervised], kind="stable")][:MOST_SAMPLES]
     counted = kind == "language-model"
     verdicts = [
-        Verdict(loss=float(mean[i]), tokens=int(tokens[i]) if counted else None) for i in worst
+        Verdict(loss=_number(mean[i]), tokens=int(tokens[i]) if counted else None) for i in worst
     ]
     return Scored(
         kind=kind,
@@ -170,9 +170,10 @@ def _slices(sizes: Ints, values: Floats, weights: Floats) -> list[Slice]:
         if not len(inside) or total == 0:
             continue
         low, high = int(sizes[inside].min()), int(sizes[inside].max())
-        value = float((values[inside]).sum() / total)
-        name = f"{low:,}" if low == high else f"{low:,} - {high:,}"
-        found.append(Slice(name=name.replace(" - ", "\N{EN DASH}"), count=len(inside), value=value))
+        value = float(values[inside].sum() / total)
+        name = f"{low:,}" if low == high else f"{low:,}–{high:,}"
+        if np.isfinite(value):
+            found.append(Slice(name=name, count=len(inside), value=value))
     return found
 
 

@@ -41,5 +41,5 @@ class Notes:
 
 def some(count: int, noun: str) -> str:
     """``1 worker``, ``2 workers``; ``1 micro-batch``, ``2 micro-batches``."""
-    plural = f"{noun}es" if noun.endswith("ch") else f"{noun}s"
+    plural = f"{noun}es" if noun.endswith("batch") else f"{noun}s"
     return f"{count:,} {noun if count == 1 else plural}"

@@ -19,7 +19,6 @@ from tempfile import TemporaryDirectory
 
 import psutil
 
-import tunefleet
 from tunefleet.api.errors import RunError
 from tunefleet.serve.launch import free_port, log_tail, rebuild
 from tunefleet.serve.settings import Endpoint, ServiceSettings
@@ -56,7 +55,7 @@ def background(settings: ServiceSettings) -> Iterator[Endpoint]:
 
 
 def _search_path() -> str:
-    source = str(Path(tunefleet.__file__).parents[1])
+    source = str(Path(__file__).parents[2])
     given = os.environ.get("PYTHONPATH", "")
     return os.pathsep.join([source, *([given] if given else [])])
 

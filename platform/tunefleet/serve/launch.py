@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import logging
 import os
 import shutil
 import signal
@@ -198,6 +199,7 @@ def _application(settings: ServiceSettings, shares: _Shares, scratch: Path) -> I
 
     from tunefleet.serve.app import build_application
 
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     # Texts are not ours to log; what a replica refuses it says to its client.
     quiet = LoggingConfig(enable_access_log=False, log_level="WARNING")
     http = HTTPOptions(
@@ -207,18 +209,13 @@ def _application(settings: ServiceSettings, shares: _Shares, scratch: Path) -> I
         request_timeout_s=settings.limits.timeout_seconds + 10,
     )
     serve.start(proxy_location="HeadOnly", http_options=http, logging_config=quiet)
-    try:
-        application = build_application(settings, shares.threads, shares.gpus, scratch)
-        target = serve.RunTarget(
-            application, name=APPLICATION, route_prefix="/", logging_config=quiet
-        )
-        serve.run_many([target], wait_for_applications_running=False)
-        yield
-        # Deleting lets replicas finish while the proxy still carries their answers out;
-        # a shutdown alone would end the proxy first.
-        serve.delete(APPLICATION)
-    finally:
-        serve.shutdown()  # type: ignore[no-untyped-call]
+    application = build_application(settings, shares.threads, shares.gpus, scratch)
+    target = serve.RunTarget(application, name=APPLICATION, route_prefix="/", logging_config=quiet)
+    serve.run_many([target], wait_for_applications_running=False)
+    yield
+    # Deleting lets replicas finish while the proxy still carries their answers out; Serve's
+    # own shutdown would end the proxy first. What is left goes with this Ray.
+    serve.delete(APPLICATION)
 
 
 def _shares(settings: ServiceSettings) -> _Shares:

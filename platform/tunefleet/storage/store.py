@@ -112,7 +112,7 @@ class Store:
         return True
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete objects in the given order; missing ones are fine."""
+        """Delete objects; missing ones are fine. Remote stores keep no order within a call."""
         wanted = [checked(key) for key in keys]
         if not wanted or self._absent():
             return

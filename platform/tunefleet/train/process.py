@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from tunefleet import __version__
+from tunefleet.api.version import VERSION
 from tunefleet.api.job import FineTuneJob
 from tunefleet.api.words import Cause, DeviceType, FailureClass, Phase
 from tunefleet.channel.folder import RunEnd
@@ -202,7 +202,7 @@ def _leaders_tools(process: Process, start: StartRecord) -> tuple[Reporter | Non
         CheckpointWriter(process.run, start),
         plan,
         digests={
-            "code": f"tunefleet {__version__}",
+            "code": f"tunefleet {VERSION}",
             "model": plan.model_digest,
             "data": plan.data_digest,
             "spec": plan.spec_digest,

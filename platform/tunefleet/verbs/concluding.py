@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from tunefleet import __version__
+from tunefleet.api.version import VERSION
 from tunefleet.api.job import FineTuneJob
 from tunefleet.api.words import Cause, Phase
 from tunefleet.cost.money import microdollars
@@ -142,7 +142,7 @@ def _seconds(run: RunStore) -> dict[Cause, float]:
 
 def _environment() -> dict[str, str]:
     found = {
-        "tunefleet": __version__,
+        "tunefleet": VERSION,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
     }

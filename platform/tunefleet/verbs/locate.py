@@ -22,7 +22,7 @@ from tunefleet.api.fields import Path, dotted
 
 LARGEST_FILE = 2**20
 DEEPEST = 40
-MOST_NODES = 250_000
+MOST_NODES = 120_000
 
 _NULL = re.compile(r"~|null|Null|NULL|")
 _BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}

@@ -19,6 +19,7 @@ from tunefleet.plan.facts import Facts
 from tunefleet.plan.notes import some
 from tunefleet.verbs import sections
 from tunefleet.verbs.jobfile import JobFile, load
+from tunefleet.verbs.preparing import prepare_job
 from tunefleet.verbs.sections import Section
 
 if TYPE_CHECKING:
@@ -75,15 +76,13 @@ def plan(
     ``price`` is US dollars per worker-hour; without one the plan is unpriced.
     """
     from tunefleet.cost.money import parse_price
-    from tunefleet.data.cache import cache_root
     from tunefleet.plan.planner import make_plan
     from tunefleet.train.machine import machine_facts
-    from tunefleet.train.prepare import prepare
 
+    hourly = parse_price(price) if price is not None else None
     extra = [f"workers.count={workers}"] if workers is not None else []
     file = job_file if isinstance(job_file, JobFile) else load(job_file, [*overrides, *extra])
-    hourly = parse_price(price) if price is not None else None
-    facts = prepare(file.job, file.base, cache=cache_root(), progress=progress).facts
+    facts = prepare_job(file, progress).facts
     machine = machine_facts(device)
     made = make_plan(file.job, facts, machine, price_microdollars_per_hour=hourly)
     speed = _measured(file, facts, made)

@@ -144,6 +144,7 @@ class _Run:
         return prepare_job(self._file)
 
     def _plan(self, prepared: Prepared, found: GoOn | None) -> Plan:
+        """The plan; that of a run which goes on keeps its micro-batches and precision."""
         from tunefleet.plan.planner import make_plan
         from tunefleet.train.machine import machine_facts
 
@@ -152,30 +153,24 @@ class _Run:
             prepared.facts,
             machine_facts(self._options.device),
             price_microdollars_per_hour=self._price,
+            frozen=found.plan if found else None,
         )
-        return plan if found is None else self._frozen(found, plan)
+        if found is not None:
+            self._refuse_other_input(found, plan)
+            for change in found.changed:
+                self._say(f"{change.field} changed from {change.old} to {change.new}: {change.why}")
+        return plan
 
-    def _frozen(self, found: GoOn, now: Plan) -> Plan:
-        """The run's own plan, with what may change between two starts taken from now."""
-        frozen = found.plan
-        if frozen.data_digest != now.data_digest or frozen.model_digest != now.model_digest:
-            which = "data" if frozen.data_digest != now.data_digest else "base model"
-            raise DataError(
-                f"the {which} of {self._job.metadata.name} changed since {found.run.run} was started",
-                remedy=f"put the old {which} back to go on, or begin a new run with --fresh",
-            )
-        for change in found.changed:
-            self._say(f"{change.field} changed from {change.old} to {change.new}: {change.why}")
-        return frozen.model_copy(
-            update={
-                "workers": now.workers,
-                "threads_per_worker": now.threads_per_worker,
-                "checkpoints": now.checkpoints,
-                "max_failures": now.max_failures,
-                "memory": now.memory,
-                "seconds": now.seconds,
-                "cost_dollars": now.cost_dollars,
-            }
+    def _refuse_other_input(self, found: GoOn, plan: Plan) -> None:
+        if found.plan.data_digest != plan.data_digest:
+            which = "data"
+        elif found.plan.model_digest != plan.model_digest:
+            which = "base model"
+        else:
+            return
+        raise DataError(
+            f"the {which} of {self._job.metadata.name} changed since {found.run.run} was started",
+            remedy=f"put the old {which} back to go on, or begin a new run with --fresh",
         )
 
     def _attempt(self, run: RunStore, plan: Plan, prepared: Prepared) -> RunResult:

@@ -48,9 +48,14 @@ def test_a_block_gives_back_to_what_was_before_it() -> None:
 def test_a_block_gives_back_when_it_is_left_by_an_error() -> None:
     hands = Hands()
     clock = CauseClock(hands, Cause.TRAIN)
-    with pytest.raises(RuntimeError, match="broken"), clock.cause(Cause.EVALUATION):
-        hands.at = 3
-        raise RuntimeError("broken")
+
+    def break_in_a_block() -> None:
+        with clock.cause(Cause.EVALUATION):
+            hands.at = 3
+            raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        break_in_a_block()
     hands.at = 4
     assert clock.totals() == {Cause.TRAIN: 1, Cause.EVALUATION: 3}
 

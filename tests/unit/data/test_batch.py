@@ -37,7 +37,7 @@ def store_of(folder: Path, units: list[list[int]]) -> TokenStore:
     )
 
 
-def reference(units: list[list[int]], chosen: list[int], multiple: int) -> dict[str, list[object]]:
+def reference(units: list[list[int]], chosen: list[int], multiple: int) -> dict[str, object]:
     wanted = max(len(units[i]) for i in chosen)
     while wanted % multiple:
         wanted += 1
@@ -108,6 +108,6 @@ def test_a_batch_can_be_written_to(tmp_path: Path) -> None:
     store = store_of(tmp_path / "s", [[8, 9]])
     batch = collate(store, np.zeros(1, np.int64))
     for tensor in batch.values():
-        tensor += 1
+        tensor.add_(1)
     kept: npt.NDArray[np.generic] = store.ragged["input_ids"]
     assert kept.tolist() == [8, 9]

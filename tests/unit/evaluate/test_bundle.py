@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -125,7 +125,9 @@ def test_swapped_weights_fail_the_golden_batch_even_under_a_new_seal(
     other = tiny_bundle(tmp_path / "other", base=made.parent / "base", seed=9)
     shutil.copy(other / "model.safetensors", bundle / "model.safetensors")
     seal(bundle, {})
-    with pytest.raises(ModelError, match=r"logits of unit \d differs by [\d.]+, allowed is") as told:
+    with pytest.raises(
+        ModelError, match=r"logits of unit \d differs by [\d.]+, allowed is"
+    ) as told:
         Predictor.open(bundle, device="cpu")
     assert "fp32" in str(told.value)
     assert Predictor.open(bundle, device="cpu", check=False).deviation is None
@@ -200,9 +202,9 @@ def test_a_bundle_is_replaced_and_anything_else_is_left_alone(tmp_path: Path) ->
     ],
 )
 def test_every_problem_makes_a_bundle(
-    tmp_path: Path, options: dict[str, object], labels: tuple[str, ...], cells: list[object]
+    tmp_path: Path, options: dict[str, object], labels: tuple[str, ...], cells: Sequence[object]
 ) -> None:
-    columns = {"text": list(SENTENCES[:3]), "label": cells}
+    columns: dict[str, Sequence[object]] = {"text": list(SENTENCES[:3]), "label": cells}
     folder = tiny_bundle(tmp_path, options=options, labels=labels, columns=columns)
     answer = Predictor.open(folder, device="cpu").predict([{"text": SENTENCES[0]}])[0]
     assert set(answer) == ({"labels", "scores"} if labels else {"value"})

@@ -81,10 +81,14 @@ def test_inputs_are_the_columns_that_are_not_predicted(
         pytest.param({"text": 3}, TEXT, "wrong_type", "text", id="a number for a text"),
         pytest.param({"text": True}, TEXT, "wrong_type", "text", id="true for a text"),
         pytest.param({"text": " \n"}, TEXT, "empty_text", "text", id="only white space"),
-        pytest.param({"text": "a" * 21}, TEXT, "text_too_long", "text", id="one character too many"),
+        pytest.param(
+            {"text": "a" * 21}, TEXT, "text_too_long", "text", id="one character too many"
+        ),
         pytest.param({"text": "\ud800"}, TEXT, "bad_text", "text", id="half a surrogate pair"),
         pytest.param({"text": "a", "x": 1}, TEXT, "unknown_field", "x", id="a field too many"),
-        pytest.param({"text": "a", "textPair": ""}, PAIR, "empty_text", "textPair", id="empty pair"),
+        pytest.param(
+            {"text": "a", "textPair": ""}, PAIR, "empty_text", "textPair", id="empty pair"
+        ),
         pytest.param({"messages": "hi"}, CHAT, "wrong_type", "messages", id="a text for a chat"),
         pytest.param({"messages": []}, CHAT, "empty_list", "messages", id="a chat of no turns"),
         pytest.param(
@@ -95,7 +99,12 @@ def test_inputs_are_the_columns_that_are_not_predicted(
             id="a turn without content",
         ),
         pytest.param(
-            {"messages": [{"role": "user", "content": "a" * 15}, {"role": "user", "content": "a" * 6}]},
+            {
+                "messages": [
+                    {"role": "user", "content": "a" * 15},
+                    {"role": "user", "content": "a" * 6},
+                ]
+            },
             CHAT,
             "text_too_long",
             "messages[1].content",

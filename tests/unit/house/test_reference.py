@@ -15,4 +15,6 @@ def test_the_page_of_the_job_is_current() -> None:
 
 
 def test_the_page_of_the_commands_is_current() -> None:
-    assert (FOLDER / "commands.md").read_text(encoding="utf-8") == commands_page(), "run `make docs`"
+    assert (FOLDER / "commands.md").read_text(encoding="utf-8") == commands_page(), (
+        "run `make docs`"
+    )

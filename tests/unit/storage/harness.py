@@ -13,7 +13,8 @@ from tunefleet.storage.store import Store
 from tunefleet.storage.writer import Writer
 
 _names = itertools.count()
-FILES: Mapping[str, bytes] = {"model.safetensors": b"weights" * 9, "rank/0.json": b"{}"}
+# (One name sorts before MANIFEST.json: no order of deletes is right by accident.)
+FILES: Mapping[str, bytes] = {"ADAM.safetensors": b"moments" * 9, "rank/0.json": b"{}"}
 DATA_FILES = sorted(FILES)
 
 

@@ -151,7 +151,7 @@ def test_a_model_folder_without_a_seal_is_no_bundle(folder: Path, tmp_path: Path
 def test_a_damaged_seal_is_named(folder: Path, text: str) -> None:
     seal(folder, {})
     (folder / "tunefleet" / "bundle.json").write_text(text)
-    with pytest.raises(ModelError, match="changed after it was made: tunefleet/bundle.json"):
+    with pytest.raises(ModelError, match=r"made: tunefleet/bundle\.json"):
         open_bundle(folder)
 
 
@@ -159,7 +159,7 @@ def test_a_digest_altered_in_the_seal_is_found(folder: Path) -> None:
     digest = seal(folder, {})
     path = folder / "tunefleet" / "bundle.json"
     path.write_text(path.read_text().replace(digest, "sha256:" + "0" * 64))
-    with pytest.raises(ModelError, match="changed after it was made: tunefleet/bundle.json"):
+    with pytest.raises(ModelError, match=r"made: tunefleet/bundle\.json"):
         open_bundle(folder)
 
 

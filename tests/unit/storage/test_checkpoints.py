@@ -23,6 +23,7 @@ from tunefleet.storage.chain import chain, head
 from tunefleet.storage.checkpoints import CheckpointWriter, FencedError, Manifest, read_file, verify
 from tunefleet.storage.run import RunStore
 from tunefleet.storage.store import Store
+from tunefleet.storage.writer import Writer
 
 
 def data_keys(run: RunStore) -> list[str]:
@@ -73,8 +74,6 @@ def test_a_writer_that_was_taken_over_cannot_commit_and_leaves_nothing(
 
 
 def test_a_claim_alone_fences_before_the_successor_has_started(run: RunStore) -> None:
-    from tunefleet.storage.writer import Writer
-
     writer = writer_of(run)
     run.claim_attempt(Writer.here())
     with pytest.raises(FencedError, match="taken over by attempt 2"):

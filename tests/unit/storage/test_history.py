@@ -6,6 +6,7 @@ model that keeps the history as plain lists and knows nothing of names or parent
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 
 from hypothesis import HealthCheck, settings
@@ -77,6 +78,13 @@ class Model:
     def head(self) -> str | None:
         return next((name for name in reversed(self.line()) if self.whole[name]), None)
 
+    def fenced(self) -> list[Start]:
+        return [
+            start
+            for start in self.starts
+            if not start.dead and (start.fenced or not self.may_commit(start))
+        ]
+
     def may_commit(self, start: Start) -> bool:
         return start is self.starts[-1] and start.attempt == self.claimed
 
@@ -115,60 +123,67 @@ class Histories(RuleBasedStateMachine):
     def start_and_be_killed(self, writes: int) -> None:
         # Its marker may stand (it fences), its record does not: no start of the history.
         self.store.fuse = writes
-        try:
+        with contextlib.suppress(Killed):
             self.run.claim_start(self.model.claimed, 2)
-        except Killed:
-            pass
         self.store.fuse = None
         for start in self.model.starts:
             start.fenced = start.fenced or bool(start.attempt == self.model.claimed and writes)
 
     # -- commits -------------------------------------------------------------------------
 
-    @precondition(lambda self: self.model.starts)
-    @rule(data=st.data(), metric=st.none() | st.sampled_from([0.1, 0.5, 0.9]))
-    def commit(self, data: st.DataObject, metric: float | None) -> None:
-        start = data.draw(st.sampled_from(self.model.starts), label="start")
-        self.step += 10
-        if start.dead:
-            return
-        if start.fenced or not self.model.may_commit(start):
-            before = self.store.list("")
-            try:
-                commit(start.writer, self.step, metric)
-            except FencedError:
-                assert self.store.list("") == before
-                return
-            raise AssertionError("a fenced writer has committed")
-        self._committed(start, commit(start.writer, self.step, metric))
+    def live(self) -> Start:
+        """The newest start, if it can still commit, else a new one."""
+        starts = self.model.starts
+        newest = starts[-1] if starts else None
+        if newest is None or newest.dead or newest.fenced or not self.model.may_commit(newest):
+            self.start(new_attempt=False)
+        return self.model.starts[-1]
 
-    @precondition(lambda self: self.model.starts)
+    @rule(metrics=st.lists(st.none() | st.sampled_from([0.1, 0.5, 0.9]), min_size=1, max_size=3))
+    def commit(self, metrics: list[float | None]) -> None:
+        start = self.live()
+        for metric in metrics:
+            self.step += 10
+            self._committed(start, commit(start.writer, self.step, metric))
+
+    @precondition(lambda self: self.model.fenced())
+    @rule(data=st.data())
+    def commit_when_taken_over(self, data: st.DataObject) -> None:
+        start = data.draw(st.sampled_from(self.model.fenced()), label="start")
+        self.step += 10
+        before = self.store.list("")
+        try:
+            commit(start.writer, self.step)
+        except FencedError:
+            assert self.store.list("") == before
+            return
+        raise AssertionError("a fenced writer has committed")
+
     @rule(writes=st.integers(0, len(FILES)))
     def commit_and_be_killed(self, writes: int) -> None:
+        start = self.live()
         self.step += 10
         self.store.fuse = writes
         try:
-            commit(self.model.starts[-1].writer, self.step)
+            commit(start.writer, self.step)
             raise AssertionError("the fuse was too long")
-        except (Killed, FencedError):
+        except Killed:
             pass
         self.store.fuse = None
 
-    @precondition(lambda self: self.model.starts and not self.late)
+    @precondition(lambda self: not self.late)
     @rule()
     def stand_still_before_the_manifest(self) -> None:
-        start = self.model.starts[-1]
+        start = self.live()
         self.step += 10
-        self.store.hold_manifests, self.store.held = True, None
-        try:
+        self.store.hold_manifests = True
+        with contextlib.suppress(Killed):
             commit(start.writer, self.step)
-        except (Killed, FencedError):
-            pass
         self.store.hold_manifests = False
-        if self.store.held is not None:
-            manifest = ManifestDocument.from_json(self.store.held[1])
-            self.late.append(Late(start, self.store.held, manifest))
-            start.dead = True
+        assert self.store.held is not None
+        manifest = ManifestDocument.from_json(self.store.held[1])
+        self.late.append(Late(start, self.store.held, manifest))
+        start.dead = True
 
     @precondition(lambda self: self.late)
     @rule()
@@ -208,10 +223,8 @@ class Histories(RuleBasedStateMachine):
         rated.sort(key=lambda name: (model.manifests[name].metric or 0) * (-1 if higher else 1))
         kept |= set(rated[:best])
         self.store.fuse = deletes
-        try:
+        with contextlib.suppress(Killed):
             retain(self.run, keep_last=last, keep_best=best, higher_is_better=higher)
-        except Killed:
-            pass
         self.store.fuse = None
         for name in before:
             manifest = model.manifests[name]
@@ -236,10 +249,8 @@ class Histories(RuleBasedStateMachine):
     def collect(self, deletes: int | None) -> None:
         whole = {name for name in self.model.line() if self.model.whole[name]}
         self.store.fuse = deletes
-        try:
+        with contextlib.suppress(Killed):
             collect(self.run)
-        except Killed:
-            pass
         self.store.fuse = None
         for name in whole:
             assert verify(self.run, self.model.manifests[name]) == []
@@ -283,7 +294,7 @@ def test_the_head_is_always_the_newest_whole_commit_of_the_history() -> None:
     run_state_machine_as_test(
         Histories,
         settings=settings(
-            max_examples=60,
+            max_examples=70,
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -36,9 +36,11 @@ from tunefleet.storage.run import RunStore
 
 
 @given(*[st.integers(0, 2**53)], *[st.integers(1, 10**9 - 1)] * 3)
-def test_a_name_tells_its_step_and_writer(step: int, attempt: int, start: int, commits: int) -> None:
-    name = checkpoint_name(step, attempt, start, commits, "ab12cd")
-    assert mark_of(name) == Mark(attempt, start, commits, step, name)
+def test_a_name_tells_its_step_and_writer(
+    step: int, attempt: int, start: int, commits: int
+) -> None:
+    name = checkpoint_name(step, attempt, start, nth, "ab12cd")
+    assert mark_of(name) == Mark(attempt, start, nth, step, name)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +122,7 @@ def test_a_file_the_checkpoint_never_had_is_named_with_those_it_has(run: RunStor
     made = commit(writer_of(run), 10)
     with pytest.raises(MissingError, match=r"holds no optimizer\.bin") as caught:
         read_file(run, made, "optimizer.bin")
-    assert "model.safetensors" in caught.value.remedy
+    assert "ADAM.safetensors" in caught.value.remedy
 
 
 def test_all_problems_of_a_checkpoint_are_named_at_once(run: RunStore) -> None:

@@ -24,6 +24,7 @@ from tunefleet.storage.checkpoints import CheckpointWriter, Manifest, collect, r
 from tunefleet.storage.records import ExitRecord
 from tunefleet.storage.run import RunStore
 from tunefleet.storage.store import Store
+from tunefleet.storage.writer import Writer
 
 
 def commits(run: RunStore, metrics: Sequence[float | None]) -> list[Manifest]:
@@ -171,8 +172,6 @@ def test_what_an_ended_attempt_left_is_collected(mortal: RunStore) -> None:
 
 
 def test_a_claim_without_a_start_lets_nothing_be_collected(mortal: RunStore) -> None:
-    from tunefleet.storage.writer import Writer
-
     writer = writer_of(mortal)
     left = half_written(mortal, writer, 10)
     mortal.claim_attempt(Writer.here())
@@ -215,7 +214,9 @@ def test_a_late_manifest_over_collected_data_is_passed_over(mortal: RunStore) ->
     assert folders(mortal) == [made.name]
 
 
-def test_a_damaged_manifest_goes_once_a_newer_checkpoint_is_whole(run: RunStore) -> None:
+def test_damaged_manifests_above_the_head_stay_until_a_start_passed_them_over(
+    run: RunStore,
+) -> None:
     first, second, third = commits(run, [None, None, None])
     overwrite(run, second.key, b"")
     overwrite(run, third.key, b"")

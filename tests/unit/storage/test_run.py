@@ -21,7 +21,7 @@ from tests.unit.storage.harness import (
 )
 from tunefleet.api.errors import StorageError
 from tunefleet.api.words import Cause, FailureClass, Phase
-from tunefleet.storage.checkpoints import CheckpointWriter
+from tunefleet.storage.checkpoints import CheckpointWriter, Manifest
 from tunefleet.storage.records import ExitRecord, FailureRecord
 from tunefleet.storage.run import FencedError, RunStore, Writer, jobs
 from tunefleet.storage.store import Store
@@ -192,6 +192,23 @@ def test_a_start_that_is_overtaken_while_it_looks_for_the_head_is_fenced() -> No
     run.claim_attempt(Writer.here())
     with pytest.raises(FencedError, match="taken over by attempt 1, start 2"):
         run.claim_start(1, 2)
+
+
+def test_a_commit_reported_just_before_a_start_is_claimed_is_what_it_goes_on_from() -> None:
+    class Racing(MortalStore):
+        def create(self, key: str, body: bytes) -> bool:
+            if key.endswith("/starts/0002/CLAIM") and not made:
+                made.append(commit(writer, 20))
+            return super().create(key, body)
+
+    made: list[Manifest] = []
+    run = new_run(Racing(mortal_memory().uri))
+    writer = writer_of(run)
+    commit(writer, 10)
+    record = begin(run, attempt=False)
+    assert record.resumed_from == made[0].key
+    with pytest.raises(FencedError):
+        commit(writer, 30)
 
 
 @pytest.mark.parametrize("writes", [0, 1, 2], ids=["nothing", "its claim", "its marker"])

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -36,6 +36,11 @@ def _classifier(folder: Path, seed: int = 1, **lora: Any) -> Any:
 def _language_model(folder: Path, **lora: Any) -> Any:
     auto = AutoModelForCausalLM
     return load_model(auto, folder, _spec(**lora), 1, head=None, lora_task="CAUSAL_LM")
+
+
+def _adapted(model: nn.Module, kind: Literal["full", "lora", "qlora"]) -> nn.Module:
+    method = MethodSpec(type=kind)
+    return apply_adapter(model, method, task="FEATURE_EXTRACTION", trained_in_full=[], declared={})
 
 
 def _trained(model: nn.Module) -> set[str]:
@@ -95,9 +100,8 @@ def test_the_merged_model_is_plain_and_answers_as_the_adapted_one(
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
                 assert "lora" in name or "classifier" in name
-                parameter += 0.05 * torch.randn(
-                    parameter.shape, generator=torch.Generator().manual_seed(len(name))
-                )
+                generator = torch.Generator().manual_seed(len(name))
+                parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.05)
         model.eval()
         adapted = model(input_ids=IDS).logits
         merged: Any = merge_adapter(model)
@@ -112,9 +116,7 @@ def test_the_merged_model_is_plain_and_answers_as_the_adapted_one(
 def test_a_model_without_adapter_is_merged_as_it_is() -> None:
     model = nn.Linear(2, 2)
     assert merge_adapter(model) is model
-    assert (
-        apply_adapter(model, MethodSpec(), task="SEQ_CLS", trained_in_full=[], declared={}) is model
-    )
+    assert _adapted(model, "full") is model
 
 
 @pytest.mark.parametrize(
@@ -131,10 +133,9 @@ def test_targets_that_do_not_exist_are_refused(bert: Path, names: list[str], mes
 
 
 def _tiny_gpt2(folder: Path) -> Path:
+    config = GPT2Config(vocab_size=50, n_embd=16, n_layer=1, n_head=2)
     with quiet():
-        GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=16, n_layer=1, n_head=2)).save_pretrained(
-            folder
-        )
+        GPT2LMHeadModel(config).save_pretrained(folder)
     return folder
 
 
@@ -154,17 +155,8 @@ def test_an_adapter_on_tied_weights_is_refused(tmp_path: Path, name: str) -> Non
 def test_targets_of_a_type_unknown_to_peft_are_its_attention_layers() -> None:
     model: Any = nn.ModuleDict({"q_lin": nn.Linear(4, 4), "v_lin": nn.Linear(4, 4)})
     model.config = type("Config", (), {"model_type": "unheard-of"})()
-    adapted: Any = apply_adapter(
-        _Wrapped(model),
-        MethodSpec(type="lora"),
-        task="FEATURE_EXTRACTION",
-        trained_in_full=[],
-        declared={},
-    )
-    assert {name.split(".")[-4] for name in _trained(adapted) if "lora_A" in name} == {
-        "q_lin",
-        "v_lin",
-    }
+    names = _trained(_adapted(_Wrapped(model), "lora"))
+    assert {name.split(".")[-4] for name in names if "lora_A" in name} == {"q_lin", "v_lin"}
 
 
 def test_a_task_may_name_the_targets_of_a_type(bert: Path) -> None:
@@ -185,20 +177,12 @@ def test_unknown_layers_are_refused_with_those_that_exist() -> None:
     model: Any = nn.Sequential(nn.Linear(2, 2))
     model.config = type("Config", (), {"model_type": "unheard-of"})()
     with pytest.raises(ModelError, match=r"unheard-of(?s:.*)layers are 0"):
-        apply_adapter(
-            model, MethodSpec(type="lora"), task="SEQ_CLS", trained_in_full=[], declared={}
-        )
+        _adapted(model, "lora")
 
 
-def test_quantised_weights_are_refused(bert: Path) -> None:
+def test_quantised_weights_are_refused() -> None:
     with pytest.raises(ModelError, match="quantised"):
-        apply_adapter(
-            nn.Linear(1, 1),
-            MethodSpec(type="qlora"),
-            task="SEQ_CLS",
-            trained_in_full=[],
-            declared={},
-        )
+        _adapted(nn.Linear(1, 1), "qlora")
 
 
 class _Wrapped(nn.Module):

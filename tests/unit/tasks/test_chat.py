@@ -40,6 +40,10 @@ GENERATION_WITHOUT_END = GENERATION.replace(
     "message['content'] + '<|im_end|>' }}{% endgeneration %}",
     "message['content'] }}{% endgeneration %}{{ '<|im_end|>' }}",
 )
+MARKS_THE_END_ALONE = GENERATION.replace(
+    "{% generation %}{{ message['content'] + '<|im_end|>' }}",
+    "{{ message['content'] }}{% generation %}{{ '<|im_end|>' }}",
+)
 WITHOUT_END = (
     "{% for message in messages %}"
     "{{ message['role'] | upper + ': ' + message['content'] + '\n' }}{% endfor %}"
@@ -161,10 +165,7 @@ def test_the_day_has_no_effect() -> None:
         (OPENS_A_THOUGHT, CHAT, "opens answer 1 in another way"),
         (GENERATION.replace("== 'assistant'", "== 'user'"), CHAT, "generation"),
         (
-            GENERATION.replace(
-                "{% generation %}{{ message['content'] + '<|im_end|>' }}",
-                "{{ message['content'] }}{% generation %}{{ '<|im_end|>' }}",
-            ),
+            MARKS_THE_END_ALONE,
             CHAT,
             "generation",
         ),

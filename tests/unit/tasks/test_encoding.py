@@ -36,7 +36,7 @@ def test_ids_and_types_are_those_of_the_tokenizer_itself(
     assert _units(got.token_type_ids, got.offsets) == expected["token_type_ids"]
     full = tokenizer(firsts, seconds)["input_ids"]
     assert got.truncated == sum(len(ids) > (max_length or 10**9) for ids in full)
-    assert (got.input_ids.dtype, got.offsets.dtype) == (np.int32, np.int64)
+    assert (got.input_ids.dtype.str[1:], got.offsets.dtype.str[1:]) == ("i4", "i8")
 
 
 def test_a_text_that_just_fits_is_not_counted_as_cut() -> None:
@@ -134,7 +134,7 @@ def test_the_opening_is_what_the_tokenizer_writes_before_a_text(
 
 def test_batches_are_read_at_the_speed_of_the_tokenizer_itself(tmp_path: Path) -> None:
     tokenizer = bert_tokenizer()
-    texts = [" ".join(SENTENCES[i % 10 :]) for i in range(3000)]
+    texts = [" ".join(SENTENCES[i % 10 :]) for i in range(1200)]
 
     def bare() -> None:
         tokenizer(texts, add_special_tokens=True, truncation=True, max_length=64)

@@ -124,7 +124,7 @@ def test_a_label_that_is_not_known_is_refused_with_its_place(
 def _naive_loss(problem: str, logits: torch.Tensor, row: int, smoothing: float) -> torch.Tensor:
     """A row's loss, written out."""
     if problem == "regression":
-        return (logits[0] - CELLS[problem][row]) ** 2
+        return torch.square(logits[0] - CELLS[problem][row])
     if problem == "single-label":
         logs = torch.log(torch.exp(logits) / torch.exp(logits).sum())
         wanted = torch.full((3,), smoothing / 3, dtype=logits.dtype)
@@ -145,7 +145,7 @@ def _naive_loss(problem: str, logits: torch.Tensor, row: int, smoothing: float) 
 def test_the_loss_is_the_sum_over_rows_of_a_naive_reference(
     bert: Path, tmp_path: Path, problem: str, smoothing: float
 ) -> None:
-    options = {"label_smoothing": smoothing} if smoothing else {}
+    options: dict[str, Any] = {"label_smoothing": smoothing} if smoothing else {}
     task = _task(problem=problem, **options)
     model: Any = task.load_model(bert, SPEC, 1).double().eval()
     batch = _batch(task, bert, _rows(CELLS[problem]), tmp_path / "store")
@@ -171,7 +171,7 @@ def test_scores_have_their_names_and_give_every_declared_metric(
     model = task.load_model(bert, SPEC, 1)
     model.train()
     batch = _batch(task, bert, _rows(CELLS[problem]), tmp_path / "store")
-    scores = task.score(model, batch)
+    scores: dict[str, Any] = {**task.score(model, batch)}
     assert model.training
     names = {
         "single-label": {
@@ -208,22 +208,22 @@ def test_probabilities_belong_to_the_answer_and_to_the_label(bert: Path, tmp_pat
     with torch.no_grad():
         model.classifier.weight *= 40
     batch = _batch(task, bert, _rows(CELLS["single-label"]), tmp_path / "store")
-    scores = task.score(model, batch)
+    scores: dict[str, Any] = {**task.score(model, batch)}
     shares = functional.softmax(torch.from_numpy(task.outputs(model, batch)["logits"]), dim=1)
     rows = range(10)
     assert scores["predicted"].tolist() == shares.argmax(1).tolist()
     np.testing.assert_allclose(scores["confidence"], shares.max(1).values, rtol=1e-6)
-    own = [shares[row, CELLS["single-label"][row]] for row in rows]
+    own: Any = [shares[row, CELLS["single-label"][row]] for row in rows]
     np.testing.assert_allclose(scores["label_probability"], own, rtol=1e-6)
 
 
 @pytest.mark.parametrize("problem", list(CELLS))
 def test_answers_are_those_of_the_evaluation(bert: Path, tmp_path: Path, problem: str) -> None:
-    options = {"threshold": 0.49} if problem == "multi-label" else {}
+    options: dict[str, Any] = {"threshold": 0.49} if problem == "multi-label" else {}
     task = _task(problem=problem, **options)
     model: Any = task.load_model(bert, SPEC, 1)
     batch = _batch(task, bert, _rows(CELLS[problem], pairs=True), tmp_path / "store")
-    scores = task.score(model, batch)
+    scores: dict[str, Any] = {**task.score(model, batch)}
     items = [
         {"text": first, "textPair": second}
         for first, second in zip(SENTENCES, reversed(SENTENCES), strict=True)
@@ -312,7 +312,7 @@ def test_a_real_model_learns_from_ten_sentences(tmp_path: Path) -> None:
     before = task.metrics(task.score(model, batch))
     for _ in range(6):
         optimizer.zero_grad()
-        (task.loss(model, batch) / batch["weights"].sum()).backward()
+        torch.autograd.backward(task.loss(model, batch) / batch["weights"].sum())
         optimizer.step()
     after = task.metrics(task.score(model, batch))
     assert after["loss"] < before["loss"] / 2

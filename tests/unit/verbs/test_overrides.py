@@ -1,5 +1,7 @@
 """``--set``: how a path and a value on the command line are read."""
 
+# ruff: noqa: E501 - a case of a table stands on one line
+
 from __future__ import annotations
 
 import pytest
