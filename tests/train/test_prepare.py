@@ -17,7 +17,8 @@ import pytest
 from tests.tiny_models import tiny_bert, tiny_llama
 from tunefleet.api.errors import DataError, ModelError, StorageError, TunefleetError
 from tunefleet.api.job import FineTuneJob
-from tunefleet.data.tokens import TokenStore
+from tunefleet.data.tokens import Encoded, Rows, TokenStore
+from tunefleet.storage.bundle import seal
 from tunefleet.tasks import task_of
 from tunefleet.tasks.contract import TaskContext
 from tunefleet.train import units
@@ -353,6 +354,41 @@ def test_a_store_that_cannot_be_written_stops_before_anything_is_tokenised(base:
     assert not (base / "cache" / "tokens").exists()
 
 
+def test_a_cache_that_cannot_be_written_says_so(base: Path) -> None:
+    (base / "cache").write_text("in the way")
+    told = errors(base, StorageError)
+    assert f"prepared data cannot be kept in {base / 'cache'}: Not a directory" in told
+    assert "set TUNEFLEET_CACHE" in told
+
+
+HEADS: dict[str, tuple[list[str] | None, str | None]] = {
+    "the same labels in the same order": (None, None),
+    "the same labels in another order": (["good", "bad"], "warning"),
+    "other labels": (["bad", "good", "mixed"], "info"),
+}
+
+
+@pytest.mark.parametrize(
+    ("labels", "severity"), [pytest.param(*case, id=name) for name, case in HEADS.items()]
+)
+def test_a_head_that_is_replaced_is_told(
+    base: Path, labels: list[str] | None, severity: str | None
+) -> None:
+    data = {"train": {"uri": "rows.csv"}} | ({"labels": labels} if labels else {})
+    facts = prepared(base, model={"uri": "labelled"}, data=data).facts
+    told = [f for f in facts.data.findings if f.code == "head"]
+    assert [f.severity.value for f in told] == ([severity] if severity else [])
+
+
+def test_a_bundle_that_was_changed_is_refused(base: Path, tmp_path: Path) -> None:
+    bundle = tiny_bert(tmp_path / "bundle")
+    seal(bundle, {"job": "earlier"})
+    source = {"from": {"bundle": "bundle"}}
+    assert prepared(base, model=source).facts.model.source == "bundle"
+    (bundle / "config.json").write_text((bundle / "config.json").read_text() + " ")
+    assert "config.json" in errors(base, ModelError, model=source)
+
+
 def test_progress_is_told_in_order(base: Path) -> None:
     told: list[tuple[str, int, int]] = []
     prepare(job(), base, cache=base / "cache", progress=lambda *step: told.append(step))
@@ -364,3 +400,38 @@ def test_progress_is_told_in_order(base: Path) -> None:
     rows = [done for stage, done, _ in told if stage == "tokenising"]
     assert rows == sorted(rows)
     assert rows[-1] == 120
+
+
+# -- units that carry nothing ---------------------------------------------------------------
+
+
+def silent(folder: Path, weights: list[int]) -> tuple[TokenStore, Rows]:
+    count = len(weights)
+    encoded = Encoded(
+        ragged={"input_ids": np.arange(count, dtype=np.int32)},
+        offsets=np.arange(count + 1, dtype=np.int64),
+        fixed={},
+        ids=np.arange(7, 7 + count, dtype=np.int64),
+        weights=np.array(weights, np.int64),
+    )
+    rows = Rows(
+        columns={"text": ["x"] * count},
+        ids=encoded.ids,
+        files=("r.jsonl",),
+        file_of=np.zeros(count, np.int32),
+        lines=np.arange(1, count + 1, dtype=np.int64),
+    )
+    return TokenStore.write(folder, encoded, {}), rows
+
+
+def test_units_without_a_supervised_token_are_told_with_their_place(tmp_path: Path) -> None:
+    store, rows = silent(tmp_path / "s", [3, 0, 2, 0])
+    (told,) = units.check_units("train", store, rows, vocabulary=10, limit=8)
+    assert (told.code, told.count) == ("nothing supervised", 2)
+    assert (told.file, told.line) == ("r.jsonl", 2)
+
+
+def test_a_split_without_any_supervised_token_is_refused(tmp_path: Path) -> None:
+    store, rows = silent(tmp_path / "s", [0, 0])
+    with pytest.raises(DataError, match="there is nothing to learn from"):
+        units.check_units("train", store, rows, vocabulary=10, limit=8)

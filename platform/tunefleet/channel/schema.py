@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import Literal
 
 from tunefleet.api.base import Document
-from tunefleet.api.words import Cause, Command, FailureClass, Phase
+from tunefleet.api.words import Cause, Command, Phase
+
+EventKind = Literal["resumed", "checkpoint", "evaluation", "skipped", "warning"]
 
 
 class Progress(Document):
@@ -65,20 +67,9 @@ class Event(Document):
     """Something that happened, in order of ``sequence`` (per process start)."""
 
     sequence: int
-    kind: Literal[
-        "started",
-        "resumed",
-        "checkpoint",
-        "evaluation",
-        "skipped",
-        "stopping",
-        "finished",
-        "failed",
-        "warning",
-    ]
+    kind: EventKind
     message: str
     step: int | None = None
-    failure: FailureClass | None = None
 
 
 class CommandRecord(Document):

@@ -6,6 +6,7 @@ Decides how a run is shown: a live line on a terminal, JSON lines on standard er
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 from pathlib import Path
@@ -79,17 +80,19 @@ def run(
     line = JsonLines(sys.stderr) if as_json else TerminalLine(Console(stderr=True))
     interrupts = Interrupts()
     try:
-        result = run_job(
-            job_file,
-            overrides,
-            fresh=fresh,
-            device=device,
-            price=price,
-            dashboard=dashboard,
-            workers=workers,
-            observer=line,
-            interrupts=interrupts,
-        )
+        # Ray writes remarks to standard output, which belongs to the result alone.
+        with contextlib.redirect_stdout(sys.stderr):
+            result = run_job(
+                job_file,
+                overrides,
+                fresh=fresh,
+                device=device,
+                price=price,
+                dashboard=dashboard,
+                workers=workers,
+                observer=line,
+                interrupts=interrupts,
+            )
     except StoppedAtOnce:
         click.echo(
             f"stopped at once; `tunefleet run {job_file}` goes on from the last checkpoint",

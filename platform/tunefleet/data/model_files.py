@@ -10,14 +10,16 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tunefleet.api.errors import ModelError
 from tunefleet.api.job import ModelSpec
+from tunefleet.api.words import Severity
 from tunefleet.data.cache import digest_file
 from tunefleet.data.sources import local_path
+from tunefleet.plan.facts import Finding
 
 _ANSWERS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken")
 _NOT_TOKENIZER = {"config.json", "generation_config.json", "model.safetensors.index.json"}
@@ -171,6 +173,35 @@ def _check_weights(path: Path) -> None:
         f"{path} has no weights (*.safetensors)",
         remedy="download the model again, safetensors included",
     )
+
+
+def head_findings(config: Mapping[str, object], labels: Sequence[str]) -> list[Finding]:
+    """What becomes of a classification head that the checkpoint has."""
+    architectures = config.get("architectures")
+    names = architectures if isinstance(architectures, list) else []
+    if not labels or not any("ForSequenceClassification" in str(name) for name in names):
+        return []
+    by_number = config.get("id2label")
+    had = (
+        [str(by_number[key]) for key in sorted(by_number, key=int)]
+        if isinstance(by_number, dict)
+        else ["LABEL_0", "LABEL_1"]
+    )
+    if had == list(labels):
+        return []
+    shown = ", ".join(had[:5]) + (", …" if len(had) > 5 else "")
+    return [
+        Finding(
+            severity=Severity.WARNING if sorted(had) == sorted(labels) else Severity.INFO,
+            code="head",
+            message=f"the model's own head answers {len(had)} labels ({shown}), the data has "
+            f"{len(labels)} ({', '.join(labels[:5])}{', …' if len(labels) > 5 else ''}); its head "
+            "is replaced by a new one",
+            remedy="list data.labels in the model's order to keep its head"
+            if sorted(had) == sorted(labels)
+            else "",
+        )
+    ]
 
 
 @dataclass(frozen=True, slots=True)

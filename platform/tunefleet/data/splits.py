@@ -92,6 +92,8 @@ def read_splits(
             wanted = frozenset([*(item.source for item in mapped), *extra])
             sheets[name] = read(source, wanted, problems)
             _refuse_empty(sheets[name], name, problems)
+    if progress is not None:
+        progress("reading", len(found), len(found))
     if TRAIN not in sheets:
         problems.raise_if_any()
     return _assemble(data, reading, mapped, sheets, problems)

@@ -7,6 +7,7 @@ neighbours. Imports torch (inside functions), ``api``, ``storage``, ``tasks``, t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from tunefleet.tasks.contract import Task
+
+_PLACE = re.compile(r"^item \d+: ")
 
 Item = Mapping[str, object]
 Answer = dict[str, object]
@@ -128,7 +131,9 @@ class Predictor:
                     for one in chunk
                     for index, answer in self._chunk(items, [one]).items()
                 }
-            problem = InputProblem("unreadable", "", str(error))
+            # The task counts within what it was given; the caller knows the item's place.
+            said = _PLACE.sub("", str(error))
+            problem = InputProblem("unreadable", "", said)
             return {chunk[0]: InputError(chunk[0], problem)}
         return dict(zip(chunk, found, strict=True))
 

@@ -76,7 +76,7 @@ def _ready(process: subprocess.Popen[str], settings: ServiceSettings, log: Path)
     if "ready" in record:
         return Endpoint.model_validate(record["ready"])
     if "failed" in record:
-        raise rebuild(record["failed"])
+        raise rebuild(json.dumps(record["failed"]))
     tail = log_tail(log)
     raise RunError(f"the service ended before it was ready; the end of its log:\n{tail}")
 

@@ -31,21 +31,21 @@ import psutil
 from tunefleet.api import errors
 from tunefleet.api.errors import MachineError, RunError, TunefleetError
 from tunefleet.api.words import DeviceType
-from tunefleet.serve.settings import APPLICATION, Endpoint, ServiceSettings
+from tunefleet.serve.settings import APPLICATION, FAILURE_FILE, Endpoint, ServiceSettings
 
 _POLL_SECONDS = 0.2
 _LOST_SECONDS = 60.0
 _WATCH_SECONDS = 5.0
 _REAP_SECONDS = 10.0
-_FAILURE_FILE = "failure.json"
 
 
 @dataclass(frozen=True, slots=True)
 class _Shares:
-    """What one replica gets of the machine."""
+    """What one replica gets of the machine, and how many GPUs there are to share."""
 
     threads: int
-    gpus: float
+    devices: int
+    gpu: float
 
 
 def run_service(
@@ -178,7 +178,7 @@ def _ray(settings: ServiceSettings, shares: _Shares) -> Iterator[None]:
     try:
         with local_ray(
             cpus=settings.replicas * shares.threads,
-            gpus=ceil(settings.replicas * shares.gpus),
+            gpus=shares.devices,
             dashboard=False,
             environment=process_environment(shares.threads),
         ):
@@ -209,7 +209,7 @@ def _application(settings: ServiceSettings, shares: _Shares, scratch: Path) -> I
         request_timeout_s=settings.limits.timeout_seconds + 10,
     )
     serve.start(proxy_location="HeadOnly", http_options=http, logging_config=quiet)
-    application = build_application(settings, shares.threads, shares.gpus, scratch)
+    application = build_application(settings, shares.threads, shares.gpu, scratch)
     target = serve.RunTarget(application, name=APPLICATION, route_prefix="/", logging_config=quiet)
     serve.run_many([target], wait_for_applications_running=False)
     yield
@@ -226,7 +226,9 @@ def _shares(settings: ServiceSettings) -> _Shares:
     if settings.device != "cpu" and nvidia_driver_present():
         device = machine_facts().device
         gpus = device.count if device.type is DeviceType.CUDA else 0
-    return _Shares(threads, min(1.0, gpus / settings.replicas))
+    # Whole replicas on each device: three on two GPUs are two and one, half a GPU each.
+    share = 1 / ceil(settings.replicas / gpus) if gpus else 0.0
+    return _Shares(threads, gpus, share)
 
 
 def _wait_until_ready(
@@ -267,15 +269,15 @@ def health(url: str, *, timeout: float = 5.0) -> str | None:
 
 def _raise_failure(scratch: Path) -> None:
     """Raise what a replica's constructor raised, if it left a word about it."""
-    path = scratch / _FAILURE_FILE
+    path = scratch / FAILURE_FILE
     if not path.exists():
         return
-    record = json.loads(path.read_text(encoding="utf-8"))
-    raise rebuild(record)
+    raise rebuild(path.read_text(encoding="utf-8"))
 
 
-def rebuild(record: dict[str, object]) -> TunefleetError:
-    """The error that another process wrote down."""
+def rebuild(text: str) -> TunefleetError:
+    """The error that another process wrote down as JSON: kind, message and remedy."""
+    record = json.loads(text)
     kind = getattr(errors, str(record["kind"]), None)
     message, remedy = str(record["message"]), str(record["remedy"])
     if isinstance(kind, type) and issubclass(kind, TunefleetError):

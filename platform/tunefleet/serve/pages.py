@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 
 _STYLE = """
@@ -17,7 +18,7 @@ h1{font-size:1.5rem;margin:.2rem 0}h2{font-size:1.1rem;margin:2rem 0 .5rem}
 code,pre,textarea{font:13px/1.5 ui-monospace,monospace}
 pre,textarea{background:var(--soft);border:1px solid var(--line);border-radius:6px;padding:.8rem;
 overflow:auto;white-space:pre-wrap;overflow-wrap:anywhere}
-textarea{width:100%;box-sizing:border-box;min-height:7rem;color:inherit}
+textarea{width:100%;box-sizing:border-box;min-height:11rem;color:inherit}
 table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.3rem .6rem .3rem 0;
 border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:anywhere}
 th{font-weight:600;white-space:nowrap}
@@ -69,8 +70,11 @@ def home(described: Mapping[str, object]) -> str:
     return _page("tunefleet", body)
 
 
-def docs(document: Mapping[str, object]) -> str:
-    """The page at ``/docs``: every route of an OpenAPI document, its bodies and its errors."""
+def docs(document: Mapping[str, object], url: str) -> str:
+    """The page at ``/docs``: every route of an OpenAPI document, its bodies and its errors.
+
+    ``url`` is where the reader has found the service.
+    """
     info = _mapping(document["info"])
     schemas = _mapping(_mapping(document.get("components", {})).get("schemas", {}))
     item = _mapping(schemas["Item"])
@@ -78,6 +82,7 @@ def docs(document: Mapping[str, object]) -> str:
         f"<h1>How to call this model</h1><p>{_text(info.get('description', ''))}</p>",
         f"<h2>Fields of an item</h2>{_fields(item)}",
         f"<h2>Try it</h2>{_form(_mapping(item['example']))}",
+        f"<pre>{_text(_curl(url, _mapping(item['example'])))}</pre>",
     ]
     for path, operations in _mapping(document["paths"]).items():
         for verb, operation in _mapping(operations).items():
@@ -85,6 +90,11 @@ def docs(document: Mapping[str, object]) -> str:
     parts.append(f"<h2>Schemas</h2><pre>{_json(schemas)}</pre>")
     parts.append('<p><a href="openapi.json">The whole OpenAPI document</a></p>')
     return _page("tunefleet: how to call this model", "".join(parts))
+
+
+def _curl(url: str, example: Mapping[str, object]) -> str:
+    body = shlex.quote(json.dumps(example, ensure_ascii=False))
+    return f"curl {url.rstrip('/')}/v1/predict -H 'Content-Type: application/json' -d {body}"
 
 
 def _operation(verb: str, path: str, operation: Mapping[str, object]) -> str:

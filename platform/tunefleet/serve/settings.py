@@ -11,6 +11,9 @@ from tunefleet.api.base import Document
 APPLICATION = "tunefleet"
 """The name of the application inside Ray Serve."""
 
+FAILURE_FILE = "failure.json"
+"""Where a replica that cannot start leaves its reason, in the service's scratch folder."""
+
 
 class Limits(Document):
     """What one request may be, and how many may wait.

@@ -82,12 +82,15 @@ def drive(
     plan = config.plan
     scratch = Path(config.scratch)
     failure: list[BaseException] = []
-    with interrupts.caught(), local_ray(
-        cpus=plan.workers * plan.threads_per_worker,
-        gpus=plan.workers if plan.device is DeviceType.CUDA else 0,
-        dashboard=dashboard,
-        environment=process_environment(plan.threads_per_worker),
-    ) as ray:
+    with (
+        interrupts.caught(),
+        local_ray(
+            cpus=plan.workers * plan.threads_per_worker,
+            gpus=plan.workers if plan.device is DeviceType.CUDA else 0,
+            dashboard=dashboard,
+            environment=process_environment(plan.threads_per_worker),
+        ) as ray,
+    ):
         watcher.started(ray)
         thread = threading.Thread(
             target=_fit, args=(config, scratch, failure), name="fit", daemon=True

@@ -12,15 +12,20 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import FrameType
 
 from tunefleet.api.errors import MachineError
+
+SignalHandler = Callable[[int, FrameType | None], object] | int | None
 
 _MALLOC = {
     # 41,000 page faults a step become 190: gradients and activations are reused in place.
@@ -91,6 +96,7 @@ def local_ray(
     # Unix sockets below it must stay under 107 characters.
     folder = Path(tempfile.mkdtemp(prefix="tf-", dir=_short_folder()))
     try:
+        handlers = _signal_handlers()
         context = ray.init(
             address="local",
             num_cpus=cpus,
@@ -103,12 +109,22 @@ def local_ray(
             _temp_dir=str(folder),
             runtime_env={"env_vars": dict(environment or {})},
         )
+        # Ray takes SIGTERM for itself and exits on it; how a run ends is not Ray's to say.
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         url = str(context.dashboard_url or "")
         yield LocalRay(f"http://{url}" if url else "", token)
     finally:
         ray.shutdown()
         _restore(before)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _signal_handlers() -> dict[int, SignalHandler]:
+    """What this process does on SIGTERM and SIGINT; nothing off the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    return {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
 
 @cache

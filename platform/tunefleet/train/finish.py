@@ -19,7 +19,7 @@ from tunefleet.data.rows import load_rows
 from tunefleet.evaluate.bundle import build_bundle
 from tunefleet.evaluate.result import BundleResult, Outcome, SplitResult
 from tunefleet.storage.bundle import publish
-from tunefleet.storage.checkpoints import Manifest, chain, head, read_file
+from tunefleet.storage.checkpoints import Manifest, chain, read_file, verify
 from tunefleet.storage.run import RunStore
 from tunefleet.tasks.contract import Scores
 from tunefleet.tasks.models import merge_adapter
@@ -32,8 +32,8 @@ OUTCOME = "report/outcome.json"
 
 def finish(run: RunStore, parts: Parts, state: RunState, job: FineTuneJob, scratch: Path) -> None:
     """Score the best weights on every held-out split and leave bundle, scores and outcome."""
-    best = _best_manifest(run, state)
-    if best is not None and best.step != state.step:
+    best = parts.group.share(lambda: _best_manifest(run, parts, state))
+    if best.step != state.step:
         restore_weights(parts.model, lambda name: read_file(run, best, name))
     model = merge_adapter(parts.model)
     splits: dict[str, SplitResult] = {}
@@ -59,7 +59,7 @@ def finish(run: RunStore, parts: Parts, state: RunState, job: FineTuneJob, scrat
             OUTCOME,
             Outcome(
                 steps=state.step,
-                best_step=best.step if best else state.step,
+                best_step=best.step,
                 stopped_early=state.step < parts.plan.total_steps,
                 chain=state.chain,
                 splits=splits,
@@ -70,12 +70,24 @@ def finish(run: RunStore, parts: Parts, state: RunState, job: FineTuneJob, scrat
     parts.group.barrier()
 
 
-def _best_manifest(run: RunStore, state: RunState) -> Manifest | None:
-    """The checkpoint of the best evaluation; the newest where none was ever better."""
-    for manifest in chain(run):
-        if manifest.step == state.best_step:
+def _best_manifest(run: RunStore, parts: Parts, state: RunState) -> Manifest:
+    """The checkpoint of the best evaluation; the newest, loudly, where that one is damaged."""
+    history = chain(run)
+    newest = history[0]
+    for manifest in history:
+        if manifest.step != state.best_step:
+            continue
+        problems = verify(run, manifest)
+        if not problems:
             return manifest
-    return head(run)
+        assert parts.reporter is not None
+        parts.reporter.event(
+            "warning",
+            f"the best checkpoint ({manifest.name}) cannot be used, the newest is taken instead: "
+            f"{problems[0]}",
+            newest.step,
+        )
+    return newest
 
 
 def _bundle(

@@ -105,19 +105,20 @@ class Loop:
         if self._parts.saver:
             with self._parts.clock.cause(Cause.CHECKPOINT):
                 self._parts.saver.wait()
-        return LoopEnd(self._state, asked_to_stop and not self._state.finished)
+        return LoopEnd(self._state, asked_to_stop=asked_to_stop and not self._state.finished)
 
     def _prefetched(self) -> Iterator[StepWork]:
         """This worker's share of each step to come, collated one step ahead."""
-        total = self._parts.plan.total_steps
-        if self._state.finished or self._state.step >= total:
+        if self._state.finished:
             return
-        coming = self._ahead.submit(self._exact.work, self._state.step)
-        while not self._state.finished and self._state.step < total:
+        steps = range(self._state.step, self._parts.plan.total_steps)
+        coming = self._ahead.submit(self._exact.work, steps.start) if steps else None
+        for number in steps:
+            assert coming is not None
             with self._parts.clock.cause(Cause.DATA_WAIT):
                 work = coming.result()
-            if self._state.step + 1 < total:
-                coming = self._ahead.submit(self._exact.work, self._state.step + 1)
+            if number + 1 in steps:
+                coming = self._ahead.submit(self._exact.work, number + 1)
             yield work
 
     def _take_step(self, work: StepWork) -> StepResult:

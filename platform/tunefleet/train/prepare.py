@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from tunefleet.api.errors import DataError, Problem, TunefleetError
+from tunefleet.api.errors import DataError, Problem, StorageError, TunefleetError
 from tunefleet.api.job import FineTuneJob
 from tunefleet.data import model_files
 from tunefleet.data.cache import digest_values
@@ -32,6 +32,7 @@ from tunefleet.plan.facts import (
     SplitFacts,
     StorageFacts,
 )
+from tunefleet.storage.bundle import open_bundle
 from tunefleet.storage.store import open_store, probe
 from tunefleet.train import prepared_before, units
 
@@ -106,8 +107,17 @@ class _Preparation:
         assert folder is not None
         assert storage_facts is not None
         assert splits is not None
-        facts = self._facts(folder, splits, storage_facts)
-        prepared_before.write(self._cache, key, facts)
+        if self._spec.model.from_ is not None:
+            open_bundle(folder.path)
+        try:
+            facts = self._facts(folder, splits, storage_facts)
+            prepared_before.write(self._cache, key, facts)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise StorageError(
+                f"prepared data cannot be kept in {self._cache}: {reason}",
+                remedy="make room there, or set TUNEFLEET_CACHE to another folder",
+            ) from error
         return _prepared(facts)
 
     # -- the parts ----------------------------------------------------------------------
@@ -151,7 +161,8 @@ class _Preparation:
         )
         task = self._task(splits, limit)
         stores = self._tokenise(folder, splits, task, tokenizer, model.tokenizer_digest)
-        findings = [*splits.findings, *self._findings(stores, splits, model, limit)]
+        head = model_files.head_findings(model_files.check_model(folder.path), splits.labels)
+        findings = [*splits.findings, *head, *self._findings(stores, splits, model, limit)]
         parts = {
             name: _split_facts(rows, stores[name], splits) for name, rows in splits.rows.items()
         }

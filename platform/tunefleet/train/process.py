@@ -17,15 +17,15 @@ from pathlib import Path
 
 import torch
 
-from tunefleet.api.version import VERSION
 from tunefleet.api.job import FineTuneJob
+from tunefleet.api.version import VERSION
 from tunefleet.api.words import Cause, DeviceType, FailureClass, Phase
 from tunefleet.channel.folder import RunEnd
-from tunefleet.channel.schema import Event
+from tunefleet.channel.schema import Event, EventKind
 from tunefleet.cost.clock import CauseClock
 from tunefleet.data.tokens import TokenStore
 from tunefleet.plan.worker import WorkerConfig
-from tunefleet.storage.checkpoints import CheckpointWriter, head, read_file
+from tunefleet.storage.checkpoints import CheckpointWriter, load_manifest, read_file
 from tunefleet.storage.run import ExitRecord, FailureRecord, RunStore, StartRecord
 from tunefleet.storage.store import open_store
 from tunefleet.tasks import task_of
@@ -166,24 +166,24 @@ def _train(process: Process, start: StartRecord) -> None:
 
 
 def _restore(process: Process, start: StartRecord, exact: ExactStep) -> RunState | None:
+    if process.group.leads:
+        for damaged in start.passed_over:
+            _tell(process, "warning", f"a newer checkpoint cannot be used: {damaged}")
     if start.resumed_from is None:
         return None
     with process.clock.cause(Cause.RESTORE):
-        manifest = head(process.run)
-        assert manifest is not None
+        # The manifest that the start was claimed with: the same one on every worker.
+        manifest = load_manifest(process.run, start.resumed_from)
         state = restore(
             exact.model, exact.optimizer, lambda name: read_file(process.run, manifest, name)
         )
     if process.group.leads:
-        process.out.event(
-            Event(
-                sequence=0,
-                kind="resumed",
-                message=f"resumed from checkpoint {manifest.name}",
-                step=state.step,
-            )
-        )
+        _tell(process, "resumed", f"resumed from checkpoint {manifest.name}", state.step)
     return state
+
+
+def _tell(process: Process, kind: EventKind, message: str, step: int | None = None) -> None:
+    process.out.event(Event(sequence=0, kind=kind, message=message, step=step))
 
 
 def _leaders_tools(process: Process, start: StartRecord) -> tuple[Reporter | None, Saver | None]:
@@ -220,7 +220,8 @@ def _watchdog(process: Process, start: StartRecord) -> Watchdog:
                 start=start.start,
                 rank=process.group.rank,
                 failure=FailureClass.HUNG,
-                message=f"rank {process.group.rank} on {socket.gethostname()} made no step in {silent:.0f} s",
+                message=f"rank {process.group.rank} on {socket.gethostname()} "
+                f"made no step in {silent:.0f} s",
                 traceback="",
             )
         )

@@ -11,9 +11,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tunefleet.api.words import Cause, Command, FailureClass, Phase
+from tunefleet.api.words import Cause, Command, Phase
 from tunefleet.channel.folder import RunEnd
-from tunefleet.channel.schema import EvaluationRecord, Event, Progress, StepRecord
+from tunefleet.channel.schema import EvaluationRecord, Event, EventKind, Progress, StepRecord
 from tunefleet.cost.clock import CauseClock
 from tunefleet.cost.money import microdollars
 from tunefleet.plan.document import Plan
@@ -169,22 +169,10 @@ class Reporter:
         self._checkpoint = step
         self.event("checkpoint", f"checkpoint {name} committed", step)
 
-    def event(
-        self, kind: str, message: str, step: int | None = None, failure: FailureClass | None = None
-    ) -> None:
+    def event(self, kind: EventKind, message: str, step: int | None = None) -> None:
         """Say that something happened."""
         self._sequence += 1
-        self._out.event(
-            Event.model_validate(
-                {
-                    "sequence": self._sequence,
-                    "kind": kind,
-                    "message": message,
-                    "step": step,
-                    "failure": failure,
-                }
-            )
-        )
+        self._out.event(Event(sequence=self._sequence, kind=kind, message=message, step=step))
 
     def asked(self) -> Command:
         """What is asked of the run; looked up at most five times a second."""

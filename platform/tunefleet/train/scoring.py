@@ -49,7 +49,9 @@ def score_split(
     parts: list[tuple[Indices, Scores]] = []
     with torch.no_grad():
         for index in mine:
-            batch = to_device(collate(store, pieces[index], pad_to_multiple=padding), device, precision)
+            batch = to_device(
+                collate(store, pieces[index], pad_to_multiple=padding), device, precision
+            )
             with autocast(device, precision):
                 parts.append((pieces[index], task.score(model, batch)))
             tick()

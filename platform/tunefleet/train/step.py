@@ -87,14 +87,15 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
 def to_device(batch: Batch, device: torch.device, precision: Precision) -> Batch:
     """Move a collated batch; floating targets take the compute type of an fp64 run."""
-    moved: Batch = {}
-    for name, tensor in batch.items():
-        if precision is Precision.FP64 and tensor.is_floating_point():
-            tensor = tensor.double()
-        if device.type == DeviceType.CUDA:
-            tensor = tensor.pin_memory().to(device, non_blocking=True)
-        moved[name] = tensor if tensor.device == device else tensor.to(device)
-    return moved
+    return {name: _moved(tensor, device, precision) for name, tensor in batch.items()}
+
+
+def _moved(tensor: torch.Tensor, device: torch.device, precision: Precision) -> torch.Tensor:
+    wide = precision is Precision.FP64 and tensor.is_floating_point()
+    typed = tensor.double() if wide else tensor
+    if device.type == DeviceType.CUDA:
+        return typed.pin_memory().to(device, non_blocking=True)
+    return typed.to(device)
 
 
 def padding_multiple(device: torch.device) -> int:

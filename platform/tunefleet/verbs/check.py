@@ -19,6 +19,7 @@ from tunefleet.plan.document import Plan
 from tunefleet.plan.facts import Facts, Finding, SplitFacts
 from tunefleet.verbs import sections
 from tunefleet.verbs.jobfile import JobFile, load
+from tunefleet.verbs.preparing import prepare_job
 from tunefleet.verbs.sections import Section
 
 if TYPE_CHECKING:
@@ -115,13 +116,11 @@ def check(
 
     ``show`` units of the training rows are returned as the model will see them.
     """
-    from tunefleet.data.cache import cache_root
     from tunefleet.plan.planner import make_plan
     from tunefleet.train.machine import machine_facts
-    from tunefleet.train.prepare import prepare
 
     file = job_file if isinstance(job_file, JobFile) else load(job_file, overrides)
-    prepared = prepare(file.job, file.base, cache=cache_root(), progress=progress)
+    prepared = prepare_job(file, progress)
     plan = make_plan(file.job, prepared.facts, machine_facts(device))
     return CheckResult(prepared.facts, plan, _previews(file, prepared, show) if show else ())
 

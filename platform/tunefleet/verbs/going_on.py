@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+from tunefleet.api.digest import job_values
 from tunefleet.api.errors import BusyError, Problem, SpecError
 from tunefleet.api.job import FineTuneJob
 from tunefleet.api.words import Phase
@@ -28,12 +29,6 @@ class GoOn:
     changed: tuple[Change, ...]
 
 
-def job_json(job: FineTuneJob) -> dict[str, object]:
-    """The job as JSON values under the file's names."""
-    values: dict[str, object] = json.loads(job.model_dump_json(by_alias=True, exclude_none=True))
-    return values
-
-
 def find(store: Store, job: FineTuneJob) -> GoOn | None:
     """The newest run of this job, when it can be gone on with; None when there is none.
 
@@ -48,7 +43,7 @@ def find(store: Store, job: FineTuneJob) -> GoOn | None:
         # Killed before anything was spent: the folder holds no plan to go on with.
         return None
     refuse_while_running(run)
-    changed = changes(before, job_json(job))
+    changed = changes(before, job_values(job))
     unsafe = [change for change in changed if not change.safe]
     if unsafe:
         raise SpecError(

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from tunefleet.api.digest import job_values
 from tunefleet.api.errors import DataError, RunError
 from tunefleet.api.words import Phase
 from tunefleet.channel.schema import Event, Progress
@@ -120,7 +121,7 @@ class _Run:
         prepared = self._prepare()
         plan = self._plan(prepared, found)
         run = found.run if found else self._create(store)
-        run.put_json("job.json", going_on.job_json(self._job))
+        run.put_json("job.json", job_values(self._job))
         run.put_json("plan.json", plan)
         run.put_json("facts.json", prepared.facts)
         return self._attempt(run, plan, prepared)
@@ -176,7 +177,6 @@ class _Run:
     def _attempt(self, run: RunStore, plan: Plan, prepared: Prepared) -> RunResult:
         from tunefleet.storage.run import Writer
         from tunefleet.train.driver import Interrupts, Watcher, drive
-        from tunefleet.verbs.going_on import job_json
 
         claim = run.claim_attempt(Writer.here())
         scratch = Path(tempfile.mkdtemp(prefix=f"tunefleet-{run.job}-"))
@@ -189,7 +189,7 @@ class _Run:
                 run=run.run,
                 attempt=claim.attempt,
             ),
-            job=job_json(self._job),
+            job=job_values(self._job),
             plan=plan,
             model_path=facts.model.path,
             labels=facts.data.labels,

@@ -43,8 +43,9 @@ def test_the_documentation_lists_fields_bodies_and_errors() -> None:
         },
         "components": {"schemas": {"Item": schema.item_schema(COLUMNS, Limits())}},
     }
-    page = pages.docs(document)
+    page = pages.docs(document, "http://127.0.0.1:8000/")
     assert "POST" in page
+    assert "curl http://127.0.0.1:8000/v1/predict" in page
     assert "does not fit" in page
     assert "required" in page
     assert EVIL not in page

@@ -36,9 +36,7 @@ from tunefleet.storage.run import RunStore
 
 
 @given(*[st.integers(0, 2**53)], *[st.integers(1, 10**9 - 1)] * 3)
-def test_a_name_tells_its_step_and_writer(
-    step: int, attempt: int, start: int, commits: int
-) -> None:
+def test_a_name_tells_its_step_and_writer(step: int, attempt: int, start: int, nth: int) -> None:
     name = checkpoint_name(step, attempt, start, nth, "ab12cd")
     assert mark_of(name) == Mark(attempt, start, nth, step, name)
 
