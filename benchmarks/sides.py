@@ -147,7 +147,7 @@ def run_trainer(
     return watch(
         [*command, str(path)],
         scratch=folder,
-        steps="steps.jsonl",
+        steps="steps.jsonl.*",
         between=between,
         stop_after=stop_after,
     )

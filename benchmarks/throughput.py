@@ -1,10 +1,10 @@
 """Training throughput and processor time beside transformers' Trainer.
 
 Two workers, micro-batch 16 each, fp32, fused AdamW, dropout on. Runs alternate; the seed
-changes from pair to pair and is the same inside a pair. A stretch of some fifty steps is not
-a whole epoch, and sorting by length makes steps differ: the speed is therefore taken in real
-tokens per second and written as samples of the set's mean length, which is the same number
-over an epoch and a less noisy one over a stretch.
+changes from pair to pair and is the same inside a pair. The stretch is whole sorting windows of
+the peer's, and a random half or more of ours; what remains of luck in the drawing of lengths is
+taken out by counting real tokens and writing the speed as samples of the set's mean length,
+which is the same number over an epoch.
 """
 
 from __future__ import annotations

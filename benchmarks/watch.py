@@ -64,7 +64,7 @@ def watch(
 ) -> Watched:
     """Run ``command`` and measure it; with ``stop_after`` it is ended after that step.
 
-    ``steps`` is the pattern, below ``scratch``, of the file of step records; ``between``
+    ``steps`` is the pattern, below ``scratch``, of the files of step records; ``between``
     (k, n) measures from the end of step k to the end of step n. ``peak_bytes`` is the largest
     resident set of any one process.
     """
@@ -119,39 +119,53 @@ def _stretch(
     first, last = between
     if first not in marks or last not in marks:
         raise ChildFailed(f"the run ended before step {last}")
-    records = reader.records[first:last]
     return Stretch(
         seconds=marks[last][0] - marks[first][0],
         cpu_seconds=marks[last][1] - marks[first][1],
-        samples=sum(record["units"] for record in records),
-        tokens=sum(record["tokens"] for record in records),
+        samples=reader.total("units", first, last),
+        tokens=reader.total("tokens", first, last),
     )
 
 
 class _Steps:
-    """Reads step records as they are appended."""
+    """Reads step records as they are appended, by one process or by each of several."""
 
     def __init__(self, folder: Path, pattern: str) -> None:
         self._folder = folder
         self._pattern = pattern
-        self._path: Path | None = None
+        self._files: dict[Path, _Lines] = {}
+
+    def done(self) -> int:
+        """How many steps every process that writes has done."""
+        if self._pattern:
+            for path in self._folder.glob(self._pattern):
+                self._files.setdefault(path, _Lines(path))
+        return min((len(file.read()) for file in self._files.values()), default=0)
+
+    def total(self, key: str, first: int, last: int) -> int:
+        """The sum over all processes of what steps ``first`` + 1 to ``last`` say under a key."""
+        parts = (file.records[first:last] for file in self._files.values())
+        return sum(record[key] for part in parts for record in part)
+
+
+class _Lines:
+    """The whole lines of a growing file of JSON records."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
         self._read = 0
         self.records: list[dict[str, int]] = []
 
-    def done(self) -> int:
-        """How many steps are done."""
-        if self._path is None and self._pattern:
-            self._path = next(self._folder.glob(self._pattern), None)
-        if self._path is None or not self._path.exists():
-            return len(self.records)
-        if self._path.stat().st_size > self._read:
+    def read(self) -> list[dict[str, int]]:
+        """All records so far."""
+        if self._path.exists() and self._path.stat().st_size > self._read:
             with self._path.open("rb") as file:
                 file.seek(self._read)
                 data = file.read()
             whole = data[: data.rfind(b"\n") + 1]
             self._read += len(whole)
             self.records += [json.loads(line) for line in whole.splitlines()]
-        return len(self.records)
+        return self.records
 
 
 class _Tree:

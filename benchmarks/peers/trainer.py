@@ -9,8 +9,9 @@ schedule, clipping, dropout, micro-batch and number of workers. Imports nothing 
 from __future__ import annotations
 
 import json
+import os
 import sys
-import time
+from collections import deque
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -33,29 +34,25 @@ torch.set_num_threads(1)
 
 
 class StepLog(TrainerCallback):
-    """Appends one line per optimiser step, as the other side does."""
+    """Appends one line per optimiser step and process, with the step's real tokens."""
 
     def __init__(self, path: Path, samples: int) -> None:
         self._path = path
         self._samples = samples
-        self.tokens = 0
-        self._began = time.monotonic()
+        # A batch is collated some steps before it is trained on.
+        self.collated: deque[int] = deque()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
         """Called by ``Trainer`` after every optimiser step."""
-        if state.is_world_process_zero:
-            now = time.monotonic()
-            line = {
-                "step": state.global_step,
-                "units": self._samples,
-                "tokens": self.tokens,
-                "seconds": now - self._began,
-            }
-            self._began = now
-            with self._path.open("a") as file:
-                file.write(json.dumps(line) + "\n")
+        line = {
+            "step": state.global_step,
+            "units": self._samples,
+            "tokens": self.collated.popleft(),
+        }
+        with self._path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
 
 
 def rows(tokens: Path) -> Dataset:
@@ -81,19 +78,19 @@ def main() -> None:
     model = AutoModelForSequenceClassification.from_pretrained(
         config["model"], num_labels=config["labels"], dtype=torch.float32
     )
-    log = StepLog(Path(config["steps_file"]), config["batch"])
+    share = config["batch"] // config["workers"]
+    log = StepLog(Path(f"{config['steps_file']}.{os.environ['RANK']}"), share)
     pad = DataCollatorWithPadding(tokenizer)
 
     def collate(features: list[dict[str, Any]]) -> Any:
-        # The real tokens of this worker's micro-batch stand for those of its fellows.
-        log.tokens = config["workers"] * sum(len(feature["input_ids"]) for feature in features)
+        log.collated.append(sum(len(feature["input_ids"]) for feature in features))
         return pad(features)
 
     trainer = Trainer(
         model=model,
         args=TrainingArguments(
             output_dir=config["scratch"],
-            per_device_train_batch_size=config["batch"] // config["workers"],
+            per_device_train_batch_size=share,
             max_steps=config["max_steps"],
             learning_rate=config["learning_rate"],
             weight_decay=config["weight_decay"],
@@ -120,6 +117,7 @@ def main() -> None:
         callbacks=[log],
     )
     trainer.train()
+    log.collated.clear()
     if config["test"]:
         answer = trainer.predict(rows(Path(config["test"])))
         right = np.argmax(answer.predictions, axis=-1) == answer.label_ids

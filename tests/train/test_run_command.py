@@ -13,11 +13,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import psutil
 import pytest
 
 from tests.tiny_models import tiny_bert
 from tests.train.conftest import rows_of
+from tests.train.launching import launch
+from tests.train.test_exactness import newest
+from tunefleet.data.order import Order
+from tunefleet.data.tokens import TokenStore
+from tunefleet.plan.document import Plan
+from tunefleet.plan.facts import Facts
+from tunefleet.plan.worker import RunAddress, WorkerConfig
+from tunefleet.storage.run import RunStore, Writer
+from tunefleet.storage.store import open_store
+from tunefleet.train import ledger
 
 WAIT_SECONDS = 150
 JOB = """
@@ -102,6 +114,12 @@ class Desk:
                 steps.append(int(json.loads(line)["value"]["step"]))
         return max(steps)
 
+    def weights(self, runs: Path) -> dict[str, npt.NDArray[np.float32]]:
+        """The weights of the newest checkpoint below ``runs``."""
+        run = RunStore.newest(open_store(str(runs), self.folder), "default", "tiny")
+        assert run is not None
+        return newest(run)[1]
+
     def until(self, reached: Callable[[], bool]) -> None:
         """Wait for something to become true."""
         deadline = time.monotonic() + WAIT_SECONDS
@@ -128,6 +146,59 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     desk = Desk(tmp_path)
     yield desk
     desk.stop()
+
+
+def without_ray(desk: Desk) -> WorkerConfig:
+    """The same plan as the newest run's, for torchrun and in another store."""
+    run = RunStore.newest(open_store("runs", desk.folder), "default", "tiny")
+    assert run is not None
+    job, plan, facts = (run.get_json(f"{name}.json") for name in ("job", "plan", "facts"))
+    assert job is not None
+    read = Facts.from_json(json.dumps(facts))
+    other = RunStore.create(open_store("torchrun", desk.folder), "default", "tiny")
+    assert read.data.test is not None
+    return WorkerConfig(
+        address=RunAddress(
+            uri=other.store.uri,
+            namespace="default",
+            job="tiny",
+            run=other.run,
+            attempt=other.claim_attempt(Writer.here()).attempt,
+        ),
+        job=job,
+        plan=Plan.from_json(json.dumps(plan)),
+        model_path=read.model.path,
+        labels=read.data.labels,
+        stores={
+            "train": read.data.train.store,
+            "validation": read.data.validation.store,
+            "test": read.data.test.store,
+        },
+        scratch=str(desk.folder / "scratch"),
+    )
+
+
+def planned_chain(desk: Desk) -> str:
+    """The chain that every sample exactly once per epoch, in the planned order, must give."""
+    run = RunStore.newest(open_store("runs", desk.folder), "default", "tiny")
+    assert run is not None
+    plan = Plan.from_json(json.dumps(run.get_json("plan.json")))
+    store = TokenStore(
+        Path(Facts.from_json(json.dumps(run.get_json("facts.json"))).data.train.store)
+    )
+    order = Order(
+        store.lengths,
+        seed=plan.seed,
+        batch_size=plan.batch_size,
+        micro_batch=plan.micro_batch,
+        window_steps=plan.window_steps,
+    )
+    chain = ""
+    for number in range(plan.total_steps):
+        step = order.step(number)
+        ids = store.ids[np.concatenate(step.micro_batches)]
+        chain = ledger.extend(chain, number + 1, ledger.digest_of(ids, step.epoch))
+    return chain
 
 
 def checkpoints(result: dict[str, object]) -> list[dict[str, object]]:
@@ -165,6 +236,13 @@ def test_a_run_finishes_and_says_everything_a_script_needs(desk: Desk) -> None:
     again, same = desk.run("--price-per-hour", "0.60")
     assert again == 0
     assert same == result, "a finished job is not trained twice"
+
+    config = without_ray(desk)
+    done = launch(config, 2)
+    assert done.returncode == 0, done.stderr
+    theirs = desk.weights(desk.folder / "runs")
+    ours = desk.weights(desk.folder / "torchrun")
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs), "Ray adds no bit"
 
 
 def test_the_first_interrupt_saves_and_the_next_start_goes_on(desk: Desk) -> None:
@@ -220,6 +298,7 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost(desk: Desk) -> None:
     assert result["phase"] == "Succeeded"
     assert result["steps"] == 400
     assert "resumed from checkpoint" in desk.said()
+    assert result["digestChain"] == planned_chain(desk)
 
 
 def test_a_second_run_of_the_same_job_is_refused_while_the_first_goes_on(desk: Desk) -> None:

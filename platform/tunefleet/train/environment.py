@@ -85,7 +85,9 @@ def local_ray(
     before = {name: os.environ.get(name) for name in (*settings, "RAY_ADDRESS")}
     os.environ.update(settings)
     os.environ.pop("RAY_ADDRESS", None)
-    # Only now: Ray reads the authentication mode when it is imported, and never again.
+    # Ray reads its settings when it is imported: first the environment, then the import; and
+    # where somebody imported it before us, once more.
+    imported_before = "ray" in sys.modules
     try:
         import ray
     except ImportError as error:
@@ -93,6 +95,10 @@ def local_ray(
         raise MachineError(
             "Ray is not installed", remedy="pip install 'tunefleet[train]'"
         ) from error
+    if imported_before:
+        from ray._raylet import Config  # type: ignore[attr-defined]  # compiled
+
+        Config.initialize("")
     # Unix sockets below it must stay under 107 characters.
     folder = Path(tempfile.mkdtemp(prefix="tf-", dir=_short_folder()))
     try:

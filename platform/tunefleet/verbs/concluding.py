@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from tunefleet.api.version import VERSION
 from tunefleet.api.job import FineTuneJob
+from tunefleet.api.version import VERSION
 from tunefleet.api.words import Cause, Phase
 from tunefleet.cost.money import microdollars
 from tunefleet.evaluate.result import CheckpointResult, History, Outcome, RunResult

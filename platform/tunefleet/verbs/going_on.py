@@ -47,13 +47,14 @@ def find(store: Store, job: FineTuneJob) -> GoOn | None:
     unsafe = [change for change in changed if not change.safe]
     if unsafe:
         raise SpecError(
-            f"{run.job} has changed since {run.run} was started, in a way that would change its numbers",
+            f"{run.job} has changed since {run.run} was started, in a way that would change "
+            "its numbers",
             problems=[
                 Problem(f"was {change.old}, is {change.new}: {change.why}", where=change.field)
                 for change in unsafe
             ],
-            remedy=f"put the old values back to go on with {run.run}, or begin a new run with --fresh "
-            "(nothing is deleted)",
+            remedy=f"put the old values back to go on with {run.run}, or begin a new run with "
+            "--fresh (nothing is deleted)",
         )
     claim = run.newest_claim()
     ended = run.exit_record(claim.attempt) if claim else None
@@ -71,5 +72,6 @@ def refuse_while_running(run: RunStore) -> None:
         return
     raise BusyError(
         f"{run.job} is running already ({run.run}, attempt {claim.attempt}, process {claim.pid})",
-        remedy="wait for it, stop it with Ctrl-C (it saves), or run a copy under another metadata.name",
+        remedy="wait for it, stop it with Ctrl-C (it saves), or run a copy under another "
+        "metadata.name",
     )

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from tunefleet.train.prepare import Prepared
 
 
-def prepare_job(
-    file: JobFile, progress: Callable[[str, int, int], None] | None = None
-) -> Prepared:
+def prepare_job(file: JobFile, progress: Callable[[str, int, int], None] | None = None) -> Prepared:
     """The facts of a job; raises a ``TunefleetError`` with all problems at once."""
     from tunefleet.data.cache import cache_root
     from tunefleet.train.prepare import prepare

@@ -222,7 +222,8 @@ class _Run:
         if ended.phase is Phase.FAILED:
             raise RunError(
                 f"{run.run}, attempt {claim.attempt} failed ({ended.failure}): {ended.message}",
-                remedy=f"what was committed is kept: `tunefleet run {self._file.path}` goes on from it",
+                remedy="what was committed is kept: "
+                f"`tunefleet run {self._file.path}` goes on from it",
             )
         return self._conclude(run, plan, prepared, ended)
 

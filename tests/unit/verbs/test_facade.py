@@ -19,7 +19,8 @@ ROOT = Path(__file__).parents[3]
 
 def after(code: str) -> dict[str, object]:
     """What a fresh interpreter finds after running some code."""
-    program = f"{code}\nimport json, sys\nprint(json.dumps({{'out': out, 'modules': sorted(sys.modules)}}))"
+    told = "print(json.dumps({'out': out, 'modules': sorted(sys.modules)}))"
+    program = f"{code}\nimport json, sys\n{told}"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
     )
