@@ -84,7 +84,8 @@ def matthews(hits: Ints, actual: Ints, predicted: Ints) -> float:
 
 def edges(low: float, high: float, bins: int) -> Floats:
     """Bin edges with round numbers that cover low..high in about ``bins`` bins."""
-    if high <= low:
+    # Closer together than numbers of this size can be told apart: one value.
+    if high - low <= 1e-9 * max(1.0, abs(low), abs(high)):
         high = low + 1
     raw = (high - low) / bins
     unit = 10.0 ** math.floor(math.log10(raw))
