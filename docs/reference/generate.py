@@ -73,7 +73,14 @@ def commands_page() -> str:
     """The page of the commands."""
     lines = ["# Every command", "", "Made from the command line by `make docs`; do not edit.", ""]
     for path, command in _commands(tunefleet, "tunefleet"):
-        context = click.Context(command, info_name=path, max_content_width=90, terminal_width=90)
+        context = click.Context(
+            command,
+            info_name=path,
+            max_content_width=90,
+            terminal_width=90,
+            # Inherited from the group when a user calls it; click keeps the first one it sees.
+            help_option_names=tunefleet.context_settings["help_option_names"],
+        )
         lines += [f"## `{path}`", "", "```", command.get_help(context).strip(), "```", ""]
     return "\n".join(lines)
 

@@ -141,7 +141,16 @@ def test_patience_ends_a_run_and_the_best_checkpoint_is_kept(site: Site) -> None
     assert outcome["bestStep"] in [manifest.step for manifest in chain(run)]
 
 
-def test_a_diverging_run_fails_with_the_remedy_and_keeps_its_checkpoints(site: Site) -> None:
+@pytest.mark.parametrize(
+    ("every", "skips", "said"),
+    [
+        pytest.param(100, 5, "5 steps in a row", id="noticed by its steps"),
+        pytest.param(5, 4, "on validation is not finite", id="noticed by an evaluation"),
+    ],
+)
+def test_a_diverging_run_fails_with_the_remedy_and_keeps_its_checkpoints(
+    site: Site, every: int, skips: int, said: str
+) -> None:
     wild = OptimizerPlan(
         name="sgd",
         learning_rate=1e30,
@@ -150,15 +159,19 @@ def test_a_diverging_run_fails_with_the_remedy_and_keeps_its_checkpoints(site: S
         warmup_steps=0,
         clip_norm=None,
     )
-    config = site.config("diverging", optimizer=wild)
+    looks = site.plan.evaluation.model_copy(update={"every_steps": every})
+    runs = f"diverging, {every}"
+    config = site.config(runs, optimizer=wild, evaluation=looks)
     done = launch(config, 2)
     assert done.returncode == 1
-    ended = site.run_store("diverging").exit_record(1)
+    ended = site.run_store(runs).exit_record(1)
     assert ended is not None
     assert ended.failure is FailureClass.USER
+    assert said in ended.message
     assert "learningRate" in ended.message
+    assert newest(site.run_store(runs))[0].step > 0
     skipped = [line for line in _steps(config) if line["loss"] is None]
-    assert len(skipped) == 5
+    assert len(skipped) == skips
 
 
 def _steps(config: WorkerConfig) -> list[dict[str, object]]:

@@ -208,9 +208,17 @@ def checkpoints(result: dict[str, object]) -> list[dict[str, object]]:
     return found
 
 
-def children() -> list[psutil.Process]:
-    """Processes of Ray that belong to this test process."""
-    return [p for p in psutil.Process().children(recursive=True) if p.is_running()]
+def below(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """What a run has started: Ray's processes and the workers, while it goes on."""
+    found: list[psutil.Process] = psutil.Process(process.pid).children(recursive=True)
+    assert found, "a run without a process below it proves nothing about leaving none"
+    return found
+
+
+def left(started: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that are still there some seconds after the run has ended."""
+    alive: list[psutil.Process] = psutil.wait_procs(started, timeout=10)[1]
+    return alive
 
 
 def test_a_run_finishes_and_says_everything_a_script_needs(desk: Desk) -> None:
@@ -249,13 +257,14 @@ def test_the_first_interrupt_saves_and_the_next_start_goes_on(desk: Desk) -> Non
     write_job(desk.folder, 4000)
     process = desk.start()
     desk.until(lambda: desk.step() >= 3)
+    started = below(process)
     os.killpg(process.pid, signal.SIGINT)
     printed, _ = process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 130, desk.said()
     stopped = json.loads(printed)
     assert stopped["phase"] == "Stopped"
     assert checkpoints(stopped)[0]["step"] == stopped["steps"] > 0
-    assert not children()
+    assert not left(started)
 
     write_job(desk.folder, 4000)
     process = desk.start("--workers", "1")
@@ -271,6 +280,7 @@ def test_a_second_interrupt_stops_at_once_and_loses_only_uncommitted_work(desk: 
     write_job(desk.folder, 4000)
     process = desk.start()
     desk.until(lambda: desk.step() >= 12)
+    started = below(process)
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGINT)
     time.sleep(0.3)
@@ -279,7 +289,7 @@ def test_a_second_interrupt_stops_at_once_and_loses_only_uncommitted_work(desk: 
     process.communicate(timeout=60)
     assert time.monotonic() - began < 30
     assert process.returncode == 130, desk.said()
-    assert not children()
+    assert not left(started)
 
 
 def test_a_killed_worker_is_replaced_and_nothing_is_lost(desk: Desk) -> None:
