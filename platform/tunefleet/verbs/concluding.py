@@ -45,7 +45,8 @@ def conclude(
     newest = chain(run)
     result = RunResult(
         phase=ended.phase,
-        message=ended.message,
+        # An end as it should be needs no remark; the report would show it as one.
+        message="" if ended.phase is Phase.SUCCEEDED else ended.message,
         job=run.job,
         namespace=run.namespace,
         run=run.run,
