@@ -1,8 +1,9 @@
 """Fine-tune any Hugging Face model from one declarative file, and know what it costs.
 
 The verbs of the command line, for notebooks: ``load``, ``check``, ``plan``, ``run``,
-``predict``, ``serve``, ``runs`` (``show_run``, ``compare_runs``), ``doctor``, ``init``. Each
-is imported when it is first used; ``import tunefleet`` loads neither torch nor ray.
+``predict``, ``serve`` (``serving`` for a block), ``runs`` (``show_run``, ``compare_runs``),
+``doctor``, ``init``. Each is imported when it is first used; ``import
+tunefleet`` loads neither torch nor ray.
 
 Two verbs share their name with a package, ``plan`` and ``serve``: the package is made
 callable, so that ``tunefleet.plan(job)`` and ``tunefleet.plan.document`` both work,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from tunefleet.verbs.run import run
     from tunefleet.verbs.runs import compare_runs, show_run
     from tunefleet.verbs.runs import list_runs as runs
-    from tunefleet.verbs.serve import serve
+    from tunefleet.verbs.serve import serve, serving
 
 __version__ = "0.1.0"
 
@@ -43,6 +44,7 @@ __all__ = [
     "run",
     "runs",
     "serve",
+    "serving",
     "show_run",
 ]
 

@@ -179,8 +179,8 @@ def _steps(config: WorkerConfig) -> list[dict[str, object]]:
     return [json.loads(line) for line in lines]
 
 
-def test_a_start_that_keeps_failing_gives_up_after_the_allowed_number(site: Site) -> None:
-    """A missing model is a user's error: the first start ends the attempt."""
+def test_a_missing_model_ends_the_attempt_at_its_first_start(site: Site) -> None:
+    """A user's error, which no restart can mend."""
     config = site.config("broken").model_copy(update={"model_path": str(site.folder / "nowhere")})
     done = launch(config, 1)
     assert done.returncode == 1

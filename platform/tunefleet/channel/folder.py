@@ -58,7 +58,7 @@ class WatchEnd:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._read = {"events.jsonl": 0, "steps.jsonl": 0}
+        self._read = {"events.jsonl": 0}
         self._asked = 0
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -72,10 +72,6 @@ class WatchEnd:
     def events(self) -> list[Event]:
         """Events since the last call."""
         return [Event.from_json(line) for line in self._new_lines("events.jsonl")]
-
-    def steps(self) -> list[StepRecord]:
-        """Steps since the last call."""
-        return [StepRecord.from_json(line) for line in self._new_lines("steps.jsonl")]
 
     def ask(self, command: Command, reason: str) -> None:
         """Ask something of the run."""

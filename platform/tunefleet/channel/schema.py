@@ -64,9 +64,8 @@ class EvaluationRecord(Document):
 
 
 class Event(Document):
-    """Something that happened, in order of ``sequence`` (per process start)."""
+    """Something that happened; events are in the order in which they were written."""
 
-    sequence: int
     kind: EventKind
     message: str
     step: int | None = None

@@ -1,7 +1,7 @@
 """The live line of a run on a terminal, and the same as JSON lines for scripts.
 
 Decides what one line shows: epoch, step, loss, speed, the time that is left and what it has
-cost so far. Imports ``api`` and ``channel``; rich inside the class that draws.
+cost so far. Imports ``api``, ``cost`` and ``channel``; rich inside the class that draws.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING
 
 from tunefleet.api.words import Phase
 from tunefleet.channel.schema import Event, Progress
+from tunefleet.cost.money import format_money
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,7 +26,7 @@ def clock_text(seconds: float) -> str:
 
 def cost_text(microdollars: int | None) -> str:
     """``$0.0123`` or ``unpriced``, never a zero that nobody knows."""
-    return "unpriced" if microdollars is None else f"${microdollars / 1e6:.4f}"
+    return "unpriced" if microdollars is None else format_money(microdollars)
 
 
 def line_of(progress: Progress) -> str:

@@ -15,7 +15,6 @@ from tunefleet.api.errors import SpecError
 from tunefleet.api.words import Cause
 
 MICRO = 1_000_000
-NANOSECONDS_PER_HOUR = 3600 * 1_000_000_000
 
 _PRICE = re.compile(r"^\$?(\d{1,9}(?:\.\d{1,6})?)(?:/h(?:our)?)?$")
 
@@ -34,36 +33,28 @@ def parse_price(text: str) -> int:
     return int(Decimal(match[1]) * MICRO)
 
 
-def microdollars_of_nanoseconds(nanoseconds: int, price_microdollars_per_hour: int) -> int:
-    """What so many worker-nanoseconds cost, rounded half up."""
-    return _half_up(nanoseconds * price_microdollars_per_hour, NANOSECONDS_PER_HOUR)
-
-
 def microdollars(seconds: float, price_microdollars_per_hour: int) -> int:
     """What so many worker-seconds cost, rounded half up."""
     exact = Fraction(seconds) * price_microdollars_per_hour
     return _half_up(exact.numerator, exact.denominator * 3600)
 
 
-def by_cause(
-    nanoseconds: Mapping[Cause, int], price_microdollars_per_hour: int
-) -> dict[Cause, int]:
-    """The cost of each cause; the parts add up to the cost of the sum exactly.
+def shared(amount_microdollars: int, weights: Mapping[Cause, float]) -> dict[Cause, int]:
+    """An amount in proportion to weights (seconds by cause); the parts add up to it exactly.
 
     Every part is rounded down, then the micro-dollars that are missing go to the largest
-    remainders (ties: in the order of :class:`Cause`).
+    remainders (ties: in the order of the weights). Raises ``ValueError`` without any weight.
     """
-    total = microdollars_of_nanoseconds(sum(nanoseconds.values()), price_microdollars_per_hour)
-    order = [cause for cause in Cause if cause in nanoseconds]
-    shares: dict[Cause, int] = {}
-    remainders: list[tuple[int, int, Cause]] = []
-    for position, cause in enumerate(order):
-        whole, rest = divmod(nanoseconds[cause] * price_microdollars_per_hour, NANOSECONDS_PER_HOUR)
-        shares[cause] = whole
-        remainders.append((-rest, position, cause))
-    for _, _, cause in sorted(remainders)[: total - sum(shares.values())]:
-        shares[cause] += 1
-    return shares
+    exact = {cause: Fraction(weight) for cause, weight in weights.items()}
+    total = sum(exact.values())
+    if total <= 0:
+        raise ValueError("there is nothing to share an amount by")
+    parts = {cause: amount_microdollars * weight / total for cause, weight in exact.items()}
+    whole = {cause: int(part) for cause, part in parts.items()}
+    by_remainder = sorted(parts, key=lambda cause: whole[cause] - parts[cause])
+    for cause in by_remainder[: amount_microdollars - sum(whole.values())]:
+        whole[cause] += 1
+    return whole
 
 
 def format_money(amount_microdollars: int) -> str:

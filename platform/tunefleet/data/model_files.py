@@ -45,13 +45,8 @@ class ModelFolder:
     revision: str = ""
 
 
-def resolve_model(model: ModelSpec, base: Path) -> Path:
-    """The folder that holds the model; a hub model is fetched. Raises ``ModelError``."""
-    return find_model(model, base).path
-
-
 def find_model(model: ModelSpec, base: Path) -> ModelFolder:
-    """Like :func:`resolve_model`, with where it came from."""
+    """The folder that holds the model; a hub model is fetched. Raises ``ModelError``."""
     if model.name is not None:
         beside = base / model.name
         if beside.is_dir() and (beside / "config.json").exists():

@@ -206,7 +206,6 @@ class _Objects:
 
     def __init__(self, file: SourceFile, wanted: frozenset[str], problems: Problems) -> None:
         self._file = file
-        self._wanted = wanted
         self._problems = problems
         self._names: dict[str, None] = {}
         self._cells: dict[str, list[object]] = {name: [] for name in wanted}

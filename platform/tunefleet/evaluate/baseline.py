@@ -33,12 +33,6 @@ class Baseline:
     note: str
 
 
-def tfidf_baseline(train: Rows, held_out: Rows, labels: Sequence[str]) -> dict[str, float] | None:
-    """The task's metrics of the baseline; None where it cannot be fitted (see ``fit``)."""
-    fitted = fit(train, held_out, labels)
-    return fitted.metrics if fitted else None
-
-
 def fit(train: Rows, held_out: Rows, labels: Sequence[str]) -> Baseline | None:
     """Fit on ``train``, score ``held_out``. Deterministic; at most 100,000 training rows.
 

@@ -6,7 +6,7 @@ business. Imports ``content`` and ``charts``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from markupsafe import Markup
 
@@ -108,33 +108,32 @@ def metric_curve(
 def rate_curve(curves: Curves, total_steps: int) -> Markup | None:
     """The learning rate."""
     points = [(float(p.step), p.learning_rate) for p in curves.points]
-    if not points:
-        return None
-    plot = _over_steps(
-        "rate", curves, [0.0, *(y for _, y in points)], total_steps, height=120, ticks=3
-    )
-    plot.line(points, "quiet")
-    stretches = points[:: max(1, len(points) // _MOST_STRIPS)]
-    plot.hits(_strips([(x, f"step {x:,.0f}\nlearning rate {rate(y)}") for x, y in stretches]))
-    return plot.svg(
-        "Learning rate over optimiser steps", f"Highest {rate(max(y for _, y in points))}."
-    )
+    return _quiet_curve("rate", "learning rate", rate, points, curves, total_steps)
 
 
 def norm_curve(curves: Curves, total_steps: int) -> Markup | None:
     """The gradient's norm before clipping."""
     points = [(float(p.step), p.grad_norm) for p in curves.points]
+    return _quiet_curve("norm", "gradient norm", metric, points, curves, total_steps)
+
+
+def _quiet_curve(
+    key: str,
+    name: str,
+    show: Callable[[float], str],
+    points: list[Point],
+    curves: Curves,
+    total_steps: int,
+) -> Markup | None:
+    """A small curve beside the loss; None without points."""
     if not points:
         return None
-    plot = _over_steps(
-        "norm", curves, [0.0, *(y for _, y in points)], total_steps, height=120, ticks=3
-    )
+    heights = [0.0, *(y for _, y in points)]
+    plot = _over_steps(key, curves, heights, total_steps, height=120, ticks=3)
     plot.line(points, "quiet")
     stretches = points[:: max(1, len(points) // _MOST_STRIPS)]
-    plot.hits(_strips([(x, f"step {x:,.0f}\ngradient norm {metric(y)}") for x, y in stretches]))
-    return plot.svg(
-        "Gradient norm over optimiser steps", f"Highest {metric(max(y for _, y in points))}."
-    )
+    plot.hits(_strips([(x, f"step {x:,.0f}\n{name} {show(y)}") for x, y in stretches]))
+    return plot.svg(f"{name.capitalize()} over optimiser steps", f"Highest {show(max(heights))}.")
 
 
 def _evaluations(curves: Curves, name: str, before: float | None) -> list[Point]:

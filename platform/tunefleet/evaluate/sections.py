@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from tunefleet.api.job import FineTuneJob
 from tunefleet.api.tasks import Metric
 from tunefleet.api.words import Cause
+from tunefleet.cost.money import shared
 from tunefleet.evaluate.content import (
     BaselineContent,
     CauseShare,
@@ -260,23 +261,12 @@ def causes(result: RunResult) -> list[CauseShare]:
     total = sum(seconds.values())
     if not seconds or total <= 0:
         return []
-    money = _shared(result.cost_microdollars, list(seconds.values()))
+    cost = result.cost_microdollars
+    money = {} if cost is None else shared(cost, seconds)
     return [
-        CauseShare(cause=cause, seconds=spent, share=spent / total, microdollars=money[i])
-        for i, (cause, spent) in enumerate(seconds.items())
+        CauseShare(cause=cause, seconds=spent, share=spent / total, microdollars=money.get(cause))
+        for cause, spent in seconds.items()
     ]
-
-
-def _shared(amount: int | None, weights: list[float]) -> list[int | None]:
-    """Whole micro-dollars in proportion to weights, the largest remainders rounded up."""
-    if amount is None:
-        return [None] * len(weights)
-    exact = [amount * weight / sum(weights) for weight in weights]
-    whole = [int(part) for part in exact]
-    by_remainder = sorted(range(len(exact)), key=lambda i: whole[i] - exact[i])
-    for i in by_remainder[: amount - sum(whole)]:
-        whole[i] += 1
-    return [*whole]
 
 
 def settings(job: FineTuneJob, plan: Plan) -> list[Setting]:

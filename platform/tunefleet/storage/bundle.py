@@ -37,11 +37,6 @@ class Bundle:
     bytes: int
 
 
-def digest_folder(folder: Path) -> str:
-    """sha256 over the sorted (path, sha256) of what affects answers."""
-    return _digest({name: sha for name, (_, sha) in _measure(folder).items()})
-
-
 def seal(folder: Path, facts: Mapping[str, object]) -> str:
     """Write ``tunefleet/bundle.json``, last of all files; returns ``sha256:<hex>``.
 

@@ -183,7 +183,7 @@ def _restore(process: Process, start: StartRecord, exact: ExactStep) -> RunState
 
 
 def _tell(process: Process, kind: EventKind, message: str, step: int | None = None) -> None:
-    process.out.event(Event(sequence=0, kind=kind, message=message, step=step))
+    process.out.event(Event(kind=kind, message=message, step=step))
 
 
 def _leaders_tools(process: Process, start: StartRecord) -> tuple[Reporter | None, Saver | None]:

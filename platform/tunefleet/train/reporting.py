@@ -72,7 +72,7 @@ class Reporter:
         self._pace = _Pace(deque())
         self._said = float("-inf")
         self._asked_at = float("-inf")
-        self._sequence = 0
+        self._obeyed = 0
         self._loss: tuple[float, int] = (0.0, 0)
         self._best: float | None = None
         self._checkpoint: int | None = None
@@ -171,14 +171,16 @@ class Reporter:
 
     def event(self, kind: EventKind, message: str, step: int | None = None) -> None:
         """Say that something happened."""
-        self._sequence += 1
-        self._out.event(Event(sequence=self._sequence, kind=kind, message=message, step=step))
+        self._out.event(Event(kind=kind, message=message, step=step))
 
     def asked(self) -> Command:
-        """What is asked of the run; looked up at most five times a second."""
+        """What is asked, once each time it is asked; looked up at most five times a second."""
         now = self._now()
         if now - self._asked_at < 0.2:
             return Command.NONE
         self._asked_at = now
         record = self._out.command()
-        return record.command if record else Command.NONE
+        if record is None or record.sequence <= self._obeyed:
+            return Command.NONE
+        self._obeyed = record.sequence
+        return record.command

@@ -17,6 +17,7 @@ VERBS = {
     "run": ("run", "run"),
     "predict": ("predict", "predict"),
     "serve": ("serve", "serve"),
+    "serving": ("serve", "serving"),
     "runs": ("runs", "list_runs"),
     "show_run": ("runs", "show_run"),
     "compare_runs": ("runs", "compare_runs"),

@@ -12,8 +12,6 @@ from tunefleet.api.errors import SpecError
 from tunefleet.api.words import Cause
 from tunefleet.cost import money
 
-HOUR = money.NANOSECONDS_PER_HOUR
-
 
 @pytest.mark.parametrize(
     ("text", "expected"),
@@ -49,25 +47,31 @@ def test_refuses_what_is_no_price(text: str) -> None:
 )
 def test_seconds_cost(seconds: float, price: int, expected: int) -> None:
     assert money.microdollars(seconds, price) == expected
-    assert money.microdollars_of_nanoseconds(int(seconds * 1e9), price) == expected
 
 
-@given(st.integers(0, 10**18), st.integers(0, 10**10))
-def test_the_rounding_error_is_at_most_half_a_microdollar(spent: int, price: int) -> None:
-    exact = Fraction(spent * price, HOUR)
-    assert abs(money.microdollars_of_nanoseconds(spent, price) - exact) <= Fraction(1, 2)
+@given(st.floats(0, 1e9), st.integers(0, 10**10))
+def test_the_rounding_error_is_at_most_half_a_microdollar(seconds: float, price: int) -> None:
+    exact = Fraction(seconds) * price / 3600
+    assert abs(money.microdollars(seconds, price) - exact) <= Fraction(1, 2)
 
 
 @given(
-    st.dictionaries(st.sampled_from(list(Cause)), st.integers(0, 10**15), max_size=len(Cause)),
-    st.integers(0, 10**9),
+    st.dictionaries(st.sampled_from(list(Cause)), st.floats(0, 1e9), min_size=1),
+    st.integers(0, 10**15),
 )
-def test_causes_cost_what_their_sum_costs(spent: dict[Cause, int], price: int) -> None:
-    parts = money.by_cause(spent, price)
-    assert sum(parts.values()) == money.microdollars_of_nanoseconds(sum(spent.values()), price)
+def test_parts_add_up_to_the_amount_and_keep_to_their_shares(
+    spent: dict[Cause, float], amount: int
+) -> None:
+    total = sum(Fraction(seconds) for seconds in spent.values())
+    if total == 0:
+        with pytest.raises(ValueError, match="nothing to share"):
+            money.shared(amount, spent)
+        return
+    parts = money.shared(amount, spent)
+    assert sum(parts.values()) == amount
     assert parts.keys() == spent.keys()
     for cause, part in parts.items():
-        assert abs(part - Fraction(spent[cause] * price, HOUR)) <= 1
+        assert abs(part - amount * Fraction(spent[cause]) / total) < 1
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ from tunefleet.data.model_files import (
     digest_model,
     find_model,
     read_headers,
-    resolve_model,
 )
 
 
@@ -151,12 +150,12 @@ def test_a_model_is_found(tmp_path: Path, given: dict[str, object]) -> None:
 
 def test_a_job_has_to_be_looked_up_first(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="has not been looked up"):
-        resolve_model(ModelSpec.model_validate({"from": {"job": "earlier"}}), tmp_path)
+        find_model(ModelSpec.model_validate({"from": {"job": "earlier"}}), tmp_path)
 
 
 def test_a_folder_under_name_is_pointed_out(model: Path) -> None:
     with pytest.raises(ModelError) as raised:
-        resolve_model(ModelSpec(name=model.name), model.parent)
+        find_model(ModelSpec(name=model.name), model.parent)
     assert "is a folder beside the job file" in raised.value.message
     assert "set model: {uri: bert}" in raised.value.remedy
 
@@ -168,7 +167,7 @@ def test_a_hub_model_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     for revision in (None, "a" * 40):
         with pytest.raises(ModelError) as raised:
-            resolve_model(ModelSpec(name="nobody/nothing-of-this", revision=revision), tmp_path)
+            find_model(ModelSpec(name="nobody/nothing-of-this", revision=revision), tmp_path)
         assert "cannot fetch 'nobody/nothing-of-this' from the hub" in raised.value.message
         assert "model.uri" in raised.value.remedy
 

@@ -24,11 +24,11 @@ def rows(texts: Sequence[str], labels: Sequence[int], pairs: Sequence[str] | Non
 def test_it_reports_the_tasks_metrics_and_learns_from_words() -> None:
     train = rows_of("single-label", 600, 0, LABELS, 1)
     test = rows_of("single-label", 300, 600, LABELS, 2)
-    found = baseline.tfidf_baseline(train, test, LABELS)
+    found = baseline.fit(train, test, LABELS)
     task = declaration_of("text-classification")
     assert found is not None
-    assert set(found) == {metric.name for metric in task.metrics(task.options())}
-    assert 0.75 < found["accuracy"] < 0.95
+    assert set(found.metrics) == {metric.name for metric in task.metrics(task.options())}
+    assert 0.75 < found.metrics["accuracy"] < 0.95
 
 
 def test_the_same_rows_give_the_same_numbers_and_predictions_that_explain_them() -> None:
@@ -53,7 +53,7 @@ def test_the_same_rows_give_the_same_numbers_and_predictions_that_explain_them()
 def test_where_nothing_can_be_fitted_there_is_no_baseline(
     texts: list[str], labels: list[int]
 ) -> None:
-    assert baseline.tfidf_baseline(rows(texts, labels), rows(["good"], [1]), LABELS) is None
+    assert baseline.fit(rows(texts, labels), rows(["good"], [1]), LABELS) is None
 
 
 def test_a_label_that_training_never_saw_counts_as_wrong() -> None:
@@ -68,9 +68,9 @@ def test_both_texts_of_a_pair_are_read() -> None:
     pairs = ["yes", "no"] * 10
     labels = [1, 0] * 10
     train = rows(["the same"] * 20, labels, pairs)
-    found = baseline.tfidf_baseline(train, train, LABELS)
+    found = baseline.fit(train, train, LABELS)
     assert found is not None
-    assert found["accuracy"] == 1.0
+    assert found.metrics["accuracy"] == 1.0
 
 
 def test_large_training_sets_are_thinned_evenly_and_it_is_said(

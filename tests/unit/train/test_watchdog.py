@@ -1,0 +1,64 @@
+"""A process that makes no progress ends itself and says where it hung."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tunefleet.train.watchdog import EXIT_HUNG, Watchdog
+
+PROGRAM = """
+import sys, time
+from pathlib import Path
+from tunefleet.train.watchdog import Watchdog
+
+def told(seconds):
+    print(f"silent for {seconds:.1f} s", flush=True)
+
+watchdog = Watchdog(Path(sys.argv[1]), floor_seconds=0.4, multiple=3.0, on_hang=told)
+watchdog.start()
+
+def a_place_to_hang():
+    time.sleep(60)
+
+if sys.argv[2] == "hang":
+    a_place_to_hang()
+for _ in range(8):
+    time.sleep(0.1)
+    watchdog.beat()
+watchdog.close()
+"""
+
+
+def ended(stacks: Path, how: str) -> subprocess.CompletedProcess[str]:
+    """A process under a watchdog, at its end."""
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(stacks), how],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_a_hanging_process_ends_with_its_stack(tmp_path: Path) -> None:
+    done = ended(tmp_path / "stacks.txt", "hang")
+    assert done.returncode == EXIT_HUNG, done.stderr
+    assert "silent for" in done.stdout
+    assert "a_place_to_hang" in (tmp_path / "stacks.txt").read_text()
+
+
+def test_a_process_that_beats_is_left_alone(tmp_path: Path) -> None:
+    done = ended(tmp_path / "stacks.txt", "beat")
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "stacks.txt").exists()
+
+
+def test_slow_steps_move_the_deadline(tmp_path: Path) -> None:
+    now = 0.0
+    watchdog = Watchdog(tmp_path / "s", floor_seconds=10.0, multiple=20.0, clock=lambda: now)
+    assert watchdog.deadline_seconds == 10.0
+    now = 4.0
+    watchdog.beat()
+    assert watchdog.deadline_seconds == 80.0
