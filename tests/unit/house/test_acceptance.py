@@ -12,7 +12,14 @@ import pytest
 
 from tests.unit.house.tree import ROOT
 
-ITEMS = [f"{number}." for number in range(1, 15)]
+PIECES = {
+    "One machine, the whole way": [
+        *(f"{number}." for number in range(1, 15)),
+        "Bad input",
+        "Done when",
+    ],
+    "Never lose work, on any store": [],
+}
 BAD_INPUT = [
     "unknown key",
     "wrong type",
@@ -31,29 +38,31 @@ BAD_INPUT = [
     "a second run of the same job",
     "a spec changed between two runs",
 ]
-HEADS = ("|---", "| promise |", "| input |", "| line |")
 _TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A row of a table: its section, what is promised, and the tests it names."""
+    """A row of a table: its piece and section, what is promised, and the tests it names."""
 
+    piece: str
     section: str
     promise: str
     tests: tuple[tuple[str, str], ...]
 
 
 def lines() -> Iterator[Line]:
-    section = ""
+    piece = section = ""
     for text in (ROOT / "docs" / "acceptance.md").read_text(encoding="utf-8").splitlines():
-        if text.startswith("## "):
+        if text.startswith("# "):
+            piece, section = text.removeprefix("# "), ""
+        elif text.startswith("## "):
             section = text.removeprefix("## ")
         elif text.startswith("|") and not text.startswith(
             ("|---", "| promise", "| input", "| line")
         ):
             promise, tests = text.strip("|").split("|")[:2]
-            yield Line(section, promise.strip(), tuple(_TEST.findall(tests)))
+            yield Line(piece, section, promise.strip(), tuple(_TEST.findall(tests)))
 
 
 @cache
@@ -72,9 +81,15 @@ def test_every_line_names_tests_that_exist(line: Line) -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("item", [*ITEMS, "Bad input", "Done when"])
-def test_every_item_has_lines(item: str) -> None:
-    assert [line for line in lines() if line.section.startswith(item)]
+@pytest.mark.parametrize(
+    ("piece", "item"), [(piece, item) for piece, items in PIECES.items() for item in items]
+)
+def test_every_item_has_lines(piece: str, item: str) -> None:
+    assert [line for line in lines() if line.piece == piece and line.section.startswith(item)]
+
+
+def test_every_piece_is_asked_about() -> None:
+    assert {line.piece for line in lines()} <= PIECES.keys()
 
 
 @pytest.mark.parametrize("phrase", BAD_INPUT)
