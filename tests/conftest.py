@@ -1,0 +1,27 @@
+"""What tests of every kind may use: a real S3 server, started once and only when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.testbed.s3 import S3Server, s3_server
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """A signature-checking S3 server for the whole session (3 s). Use prefixes of your own.
+
+    Whoever stops or pauses it starts it again, or takes a server of their own.
+    """
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3_environment(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """The server, with its keys and endpoint in this test's environment."""
+    for name, value in s3.environment().items():
+        monkeypatch.setenv(name, value)
+    return s3
