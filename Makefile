@@ -69,6 +69,7 @@ QUIET := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 RAY_USA
 
 .PHONY: test
 test: lint ## everything that must hold: style, types, layers, tests with coverage
+	$(BIN)/python jobs/quickstart/fetch.py
 	$(QUIET) $(BIN)/python -m pytest --cov
 
 .PHONY: lint

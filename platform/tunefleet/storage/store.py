@@ -296,7 +296,7 @@ def open_store(uri: str, base: Path) -> Store:
     scheme = urlsplit(uri).scheme if "://" in uri else ""
     if not uri or CONTROL.search(uri):
         raise StorageError(f"{uri!r} is no place for objects", remedy="give a folder or a URI")
-    if uri.partition(":")[0] in _SCHEMES and not scheme:
+    if ":" in uri and uri.partition(":")[0] in _SCHEMES and not scheme:
         raise StorageError(
             f"{uri!r} is no URI", remedy=f"write two slashes: {uri.replace(':', '://', 1)}"
         )

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import tomllib
+from pathlib import Path
+
+import pytest
 
 from tests.unit.house.tree import ROOT
 
@@ -33,8 +38,45 @@ def test_every_requirement_is_constrained() -> None:
 
 def test_ci_runs_the_tests_and_the_quickstart() -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    assert re.search(r"^make test\b", script, re.MULTILINE)
-    assert re.search(r"^make quickstart\b", script, re.MULTILINE)
+    assert re.search(r"^timed test\b", script, re.MULTILINE)
+    assert re.search(r"^timed quickstart\b", script, re.MULTILINE)
+
+
+MAKEFILE = """
+.venv/.tools quickstart:
+\t@echo made $@
+test:
+\t@echo "===== 3 passed in 2.1s ====="; exit $(FAULT)
+"""
+
+
+@pytest.mark.parametrize("fault", [0, 1], ids=["green tests", "red tests"])
+def test_ci_says_how_long_the_tests_took_and_ends_as_they_did(tmp_path: Path, fault: int) -> None:
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci" / "run")
+    (tmp_path / "Makefile").write_text(MAKEFILE)
+    done = subprocess.run(
+        ["bash", ".ci/run"],
+        cwd=tmp_path,
+        env=os.environ | {"FAULT": str(fault)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert bool(done.returncode) == bool(fault), done.stderr
+    assert "in time: make quickstart took 0 min 0" in done.stdout
+    assert re.search(
+        r"make test took 0 min \d\d s .promised on two idle cores: 12 min", done.stdout
+    )
+    assert done.stdout.splitlines()[-1] == "===== 3 passed in 2.1s ====="
+
+
+def test_the_tests_fetch_what_they_need_first() -> None:
+    # Otherwise `make test` alone, on a machine with nothing, leaves out what needs a real model.
+    told = subprocess.run(
+        ["make", "-n", "test"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert 0 < told.index("jobs/quickstart/fetch.py") < told.index("-m pytest")
 
 
 def test_the_readme_names_the_commands() -> None:

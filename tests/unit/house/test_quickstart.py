@@ -8,6 +8,9 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import pytest
+
+from jobs.quickstart.ask import shortfall
 from jobs.quickstart.fetch import (
     MODEL_FOLDER,
     REVIEWS_ARCHIVE,
@@ -57,6 +60,36 @@ def test_the_quickstart_is_judged() -> None:
     assert (spec.serving.gate.metric, spec.serving.gate.min) == ("accuracy", 0.75)
     assert spec.workers.count == 2
     assert spec.data.test is not None
+
+
+GOOD = '{"predictions": [{"label": "positive", "score": 0.9}]}'
+
+
+@pytest.mark.parametrize(
+    ("metrics", "answers", "said"),
+    [
+        ({"accuracy": 0.75}, [GOOD, GOOD], ""),
+        ({"accuracy": 0.7499}, [GOOD, GOOD], "accuracy"),
+        ({"accuracy": float("nan")}, [GOOD, GOOD], "accuracy"),
+        ({}, [GOOD, GOOD], "no accuracy"),
+        ({"accuracy": 0.8}, [GOOD], "1 of 2"),
+        ({"accuracy": 0.8}, [GOOD, GOOD.replace("positive", "LABEL_1")], "LABEL_1"),
+    ],
+    ids=[
+        "enough and answered is well",
+        "a little less is told",
+        "no number is told",
+        "no accuracy at all is told",
+        "a request without an answer is told",
+        "a label that was never given is told",
+    ],
+)
+def test_the_quickstart_fails_when_it_misses_its_goal(
+    metrics: dict[str, float], answers: list[str], said: str
+) -> None:
+    found = shortfall(metrics, answers)
+    assert said in found
+    assert bool(found) == bool(said)
 
 
 def _tar(files: dict[str, bytes]) -> bytes:

@@ -176,6 +176,11 @@ def test_a_uri_that_names_no_store_is_refused(uri: str, says: str, tmp_path: Pat
     assert caught.value.remedy
 
 
+@pytest.mark.parametrize("name", ["file", "memory", "s3", "gs", "az"])
+def test_a_folder_may_be_called_like_a_kind_of_store(name: str, tmp_path: Path) -> None:
+    assert open_store(name, tmp_path).uri == (tmp_path / name).as_uri()
+
+
 @pytest.mark.parametrize("uri", ["s3://bucket/models", "gs://bucket", "az://container/x"])
 def test_remote_stores_are_known_and_not_contacted_when_opened(uri: str, tmp_path: Path) -> None:
     store = open_store(uri + "/", tmp_path)

@@ -300,7 +300,8 @@ MINILM = Path(__file__).parents[3] / ".quickstart" / "model"
 
 
 @pytest.mark.skipif(
-    not MINILM.is_dir(), reason="no MiniLM here; python jobs/quickstart/fetch.py brings it"
+    not MINILM.is_dir(),
+    reason="the quickstart's model is not here: .venv/bin/python jobs/quickstart/fetch.py gets it",
 )
 def test_a_real_model_learns_from_ten_sentences(tmp_path: Path) -> None:
     folder = MINILM
