@@ -9,7 +9,7 @@ import numpy as np
 from torch import nn
 
 from tests.tiny_models import SENTENCES, tiny_bert, tiny_llama
-from tunefleet.api.job import ModelSpec
+from tunefleet.api.job import ModelSpec, SourceSpec
 from tunefleet.api.tasks import declaration_of
 from tunefleet.api.words import Precision
 from tunefleet.data.tokens import Rows, TokenStore
@@ -35,6 +35,7 @@ def tiny_bundle(
     labels: Sequence[str] = LABELS,
     columns: Mapping[str, Sequence[object]] | None = None,
     sources: Mapping[str, str] | None = None,
+    written: SourceSpec | None = None,
     max_length: int = 64,
     seed: int = 3,
     precision: Precision = Precision.FP32,
@@ -64,6 +65,7 @@ def tiny_bundle(
         precision=precision,
         base_model="tiny",
         sources=sources,
+        written=written,
     )
     return folder / "bundle"
 

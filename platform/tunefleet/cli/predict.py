@@ -24,6 +24,9 @@ Examples:
 @click.argument("bundle", metavar="BUNDLE|JOB_FILE")
 @click.option("--text", "texts", multiple=True, help="A text to answer; may be repeated.")
 @click.option("--file", help="Rows to answer (CSV, JSONL, Parquet, …); - is standard input.")
+@click.option("--format", help="csv, tsv, json, jsonl, parquet, arrow or text; else the ending.")
+@click.option("--encoding", help="Of --file; else UTF-8, or that of the training data.")
+@click.option("--delimiter", help="Between cells of a CSV file; else that of the training data.")
 @click.option("--out", help="Where answers go, as JSONL; - is standard output.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
 @options.device
@@ -32,6 +35,9 @@ def predict(
     bundle: str,
     texts: tuple[str, ...],
     file: str | None,
+    format: str | None,
+    encoding: str | None,
+    delimiter: str | None,
     out: str | None,
     batch_size: int,
     device: str,
@@ -49,6 +55,9 @@ def predict(
             bundle,
             texts=texts,
             file=file,
+            format=format,
+            encoding=encoding,
+            delimiter=delimiter,
             out=out,
             batch_size=batch_size,
             device=device,

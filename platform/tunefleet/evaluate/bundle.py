@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from tunefleet.api.base import Document
 from tunefleet.api.errors import ModelError
-from tunefleet.api.job import ModelSpec
+from tunefleet.api.job import ModelSpec, SourceSpec
 from tunefleet.api.tasks import TaskOptions, declaration_of, declarations
 from tunefleet.api.words import Precision
 from tunefleet.data.tokens import Rows, TokenStore
@@ -38,7 +38,8 @@ class BundleTask(Document):
     """``tunefleet/task.json``: what the model answers, and how it is asked.
 
     ``columns`` are the inputs by their task's names; ``sources`` tells which column of the
-    training data each of them was read from, so that a file of the same shape can be predicted.
+    training data each of them was read from, ``delimiter`` and ``encoding`` how its files were
+    written, so that a file of the same shape can be predicted.
     """
 
     version: Literal[1] = 1
@@ -48,6 +49,8 @@ class BundleTask(Document):
     max_length: int
     columns: list[InputColumn]
     sources: dict[str, str] = {}
+    delimiter: str | None = None
+    encoding: str = "utf-8"
     precision: Precision
     base_model: str
 
@@ -68,11 +71,13 @@ def build_bundle(
     precision: Precision,
     base_model: str,
     sources: Mapping[str, str] | None = None,
+    written: SourceSpec | None = None,
 ) -> str:
     """Write a bundle of the evaluated ``model`` into ``folder``; returns its digest.
 
     ``model`` is merged and in fp32; ``store`` and ``rows`` are the validation split, from
-    which the golden batch is taken. ``sources`` maps the task's columns to those of the data.
+    which the golden batch is taken. ``sources`` maps the task's columns to those of the data;
+    ``written`` says how the files of the training data were written.
     A bundle that already stands in ``folder`` is replaced; anything else there is not touched.
     """
     folder = Path(folder)
@@ -90,6 +95,8 @@ def build_bundle(
             max_length=task.context.max_length,
             columns=list(input_columns(declaration_of(task_name), options, rows.columns)),
             sources=dict(sources or {}),
+            delimiter=written.delimiter if written else None,
+            encoding=written.encoding if written else "utf-8",
             precision=precision,
             base_model=base_model,
         )

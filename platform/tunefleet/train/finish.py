@@ -108,6 +108,7 @@ def _bundle(
         precision=parts.plan.precision,
         base_model=source.name or source.uri or "",
         sources=job.spec.data.columns,
+        written=job.spec.data.train,
     )
     published = publish(run, folder)
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,8 +1,7 @@
 """``predict``: answers for texts or for a file's rows, on this machine.
 
-Decides how a file's columns become a model's inputs, what an output line holds, and that
-nothing is written unless everything could be answered. Imports ``api`` and ``evaluate``
-records; data readers and torch only inside functions.
+Decides what an output line holds, and that nothing is written unless everything could be
+answered. Imports ``api``, ``evaluate`` records and ``verbs``; torch only inside functions.
 """
 
 from __future__ import annotations
@@ -13,37 +12,25 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile, mkdtemp
+from tempfile import NamedTemporaryFile
 from typing import IO, TYPE_CHECKING
 
 from tunefleet.api.errors import DataError, Problem, SpecError, StorageError
 from tunefleet.evaluate.bundle import BundleTask, read_task
 from tunefleet.evaluate.inputs import InputError, check_item, single_text
+from tunefleet.verbs.answer_rows import Item, Reading, Row, read_rows
 from tunefleet.verbs.target import find_bundle
 
 if TYPE_CHECKING:
-    from tunefleet.data.sources import Format, SourceFile
     from tunefleet.evaluate.predictor import Predictor
 
 Progress = Callable[[int, int], None]
-Item = Mapping[str, object]
 
 _CHUNK = 2048
 _SHOWN_PROBLEMS = 10
 _SHOWN_ROWS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """An item to answer. ``row`` counts from 1; ``line`` is where it stands in its file."""
-
-    row: int
-    item: Item
-    line: int | None = None
-    id: object = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +82,9 @@ def predict(
     texts: Sequence[str] = (),
     items: Sequence[Item] = (),
     file: str | Path | None = None,
+    format: str | None = None,
+    encoding: str | None = None,
+    delimiter: str | None = None,
     out: str | Path | None = None,
     batch_size: int = 16,
     device: str = "auto",
@@ -105,6 +95,8 @@ def predict(
     ``bundle`` is a bundle's folder, a run's folder or a job file. ``texts`` is for models
     that read one text; ``items`` hold the task's columns. ``file`` is CSV, TSV, JSON, JSONL,
     Parquet, Arrow or plain text, or ``-`` for JSONL (or plain lines) from standard input.
+    ``format`` is told by a file's ending; a file that is not UTF-8, or a CSV file, is read
+    with the ``encoding`` and the ``delimiter`` of the training data, where none is given.
     ``out`` gets JSONL, ``-`` is standard output; without it answers are returned.
 
     Raises ``ModelError`` (the bundle), ``DataError`` (rows, with file and line) or
@@ -112,12 +104,18 @@ def predict(
     """
     if sum(1 for given in (texts, items, file) if given) != 1:
         raise SpecError("nothing to predict, or too much", remedy="give one of text or file")
+    reading = Reading.of(format, encoding, delimiter)
+    if file is None and reading != Reading():
+        raise SpecError(
+            "format, encoding and delimiter say how a file is read, and there is none",
+            remedy="remove them, or give --file",
+        )
     if batch_size < 1:
         raise SpecError("the batch size must be at least 1")
     _check_out(out, file)
     folder = find_bundle(bundle).folder
     facts = read_task(folder)
-    rows = _given(facts, texts, items) if file is None else _read_file(facts, file)
+    rows = _given(facts, texts, items) if file is None else read_rows(facts, file, reading)
     _check_rows(facts, rows, str(file or ""))
     from tunefleet.evaluate.predictor import Predictor
 
@@ -150,106 +148,6 @@ def _given(facts: BundleTask, texts: Sequence[str], items: Sequence[Item]) -> li
             remedy="give a file with these columns (JSONL is easiest)",
         )
     return [Row(number, {name: text}) for number, text in enumerate(texts, 1)]
-
-
-def _read_file(facts: BundleTask, file: str | Path) -> list[Row]:
-    """The rows of a file, with the task's columns found under one of their names."""
-    from tunefleet.api.job import SourceSpec
-    from tunefleet.data.problems import Problems
-    from tunefleet.data.readers import read
-    from tunefleet.data.sources import Source, resolve
-
-    names = {column.name: _names(facts, column.name) for column in facts.columns}
-    wanted = frozenset({"id", *(name for known in names.values() for name in known)})
-    problems = Problems()
-    with _standard_input(file) as path:
-        if path is None:
-            source = resolve(SourceSpec(uri=str(file)), Path.cwd(), "file", problems)
-        else:
-            source = Source(files=(_typed_input(path),))
-        sheet = read(source, wanted, problems) if source is not None else None
-    problems.raise_if_any(f"{file} cannot be read")
-    assert sheet is not None
-    present = set(sheet.cells)
-    sources = {column: _present(known, present) for column, known in names.items()}
-    missing = [c.name for c in facts.columns if c.required and sources[c.name] is None]
-    if missing and len(sheet):
-        known = " or ".join(names[missing[0]])
-        has = ", ".join(sorted({name for each in sheet.names for name in each}))
-        raise DataError(
-            f"{file} has no column {missing[0]!r} (it has {has})",
-            remedy=f"name a column {known}",
-        )
-    if not len(sheet):
-        raise DataError(f"{file} holds no rows")
-    return [
-        _row(facts, sheet.cells, sources, position, sheet.place(position)[1])
-        for position in range(len(sheet))
-    ]
-
-
-def _row(
-    facts: BundleTask,
-    cells: Mapping[str, Sequence[object]],
-    sources: Mapping[str, str | None],
-    position: int,
-    line: int | None,
-) -> Row:
-    item: dict[str, object] = {}
-    for column in facts.columns:
-        source = sources[column.name]
-        value = cells[source][position] if source is not None else None
-        if column.kind == "messages" and isinstance(value, str):
-            value = _messages(value)
-        if value is not None and (value != "" or column.required):
-            item[column.name] = value
-    ids = cells.get("id")
-    return Row(position + 1, item, line, ids[position] if ids is not None else None)
-
-
-def _messages(cell: str) -> object:
-    """A conversation in a table's cell is written as JSON; anything else is told as wrong."""
-    try:
-        return json.loads(cell)
-    except ValueError:
-        return cell
-
-
-def _names(facts: BundleTask, column: str) -> list[str]:
-    """What a file may call a column: as in the training data, as in the task, or ``text``."""
-    names = [facts.sources.get(column, column), column]
-    if single_text(facts.columns) == column:
-        names.append("text")
-    return list(dict.fromkeys(names))
-
-
-def _present(names: Iterable[str], present: set[str]) -> str | None:
-    return next((name for name in names if name in present), None)
-
-
-@contextmanager
-def _standard_input(file: str | Path) -> Iterator[Path | None]:
-    """Standard input as a file, when ``file`` is ``-``: readers look twice at bad bytes."""
-    if str(file) != "-":
-        yield None
-        return
-    folder = Path(mkdtemp(prefix="tunefleet-predict-"))
-    path = folder / "stdin"
-    try:
-        path.write_bytes(sys.stdin.buffer.read())
-        yield path
-    finally:
-        path.unlink(missing_ok=True)
-        folder.rmdir()
-
-
-def _typed_input(path: Path) -> SourceFile:
-    from tunefleet.data.sources import SourceFile
-
-    with path.open("rb") as handle:
-        first = next((line for line in handle if line.strip()), b"")
-    kind: Format = "jsonl" if first.lstrip().startswith(b"{") else "text"
-    return SourceFile(path, "stdin", kind, "utf-8", ",")
 
 
 def _check_rows(facts: BundleTask, rows: Sequence[Row], file: str) -> None:
