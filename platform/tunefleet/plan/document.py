@@ -49,7 +49,8 @@ class CheckpointPlan(Document):
     """When checkpoints are taken: after so many steps or seconds, whichever is first.
 
     ``bytes`` is the size of one. ``stall_seconds`` is how long a step is expected to wait
-    for the copy to host memory.
+    for the copy to host memory. ``follows_cost``: ``every_seconds`` is Young's interval, to be
+    computed again from what a save was measured to cost.
     """
 
     every_steps: int | None = None
@@ -59,6 +60,7 @@ class CheckpointPlan(Document):
     keep_best: int
     basis: str
     stall_seconds: float = 0.0
+    follows_cost: bool = False
 
 
 class OptimizerPlan(Document):

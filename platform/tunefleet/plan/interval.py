@@ -50,13 +50,19 @@ def young_daly(stall_seconds: float, workers: int) -> float:
     return math.sqrt(2 * HOURS_TO_FAILURE * 3600 / workers * stall_seconds)
 
 
+def interval_seconds(stall_seconds: float, write_seconds: float, workers: int) -> float:
+    """Young's interval, but never so short that a save is not over before the next one."""
+    return max(young_daly(stall_seconds, workers), 2 * write_seconds)
+
+
 def checkpoint_plan(
     spec: CheckpointsSpec, cost: SaveCost, *, workers: int, evaluation_steps: int
 ) -> CheckpointPlan:
     """The plan for ``checkpoints``, with the formula and its inputs as its basis.
 
     ``auto`` is Young's interval by the clock, so that it needs no guess at the speed of a
-    step, and at every evaluation besides, so that the best weights are there to keep.
+    step, and at every evaluation besides, so that the best weights are there to keep. The
+    loop computes it again once the first save was measured.
     """
     every_steps: int | None = None
     every_seconds: float | None = None
@@ -65,14 +71,14 @@ def checkpoint_plan(
         basis = f"checkpoints.every: {spec.every} steps; {cost.basis}"
     elif spec.every == "auto":
         wanted = young_daly(cost.stall_seconds, workers)
-        # A save must be over before the next one begins.
-        every_seconds = max(wanted, 2 * cost.write_seconds)
+        every_seconds = interval_seconds(cost.stall_seconds, cost.write_seconds, workers)
         every_steps = evaluation_steps
         basis = (
             f"T = √(2 × MTTF × stall) = √(2 × {HOURS_TO_FAILURE:g} h ÷ {workers} × "
             f"{cost.stall_seconds:.3f} s) = {wanted:,.0f} s, with one failure per "
             f"{HOURS_TO_FAILURE:g} h and worker (assumed); {cost.basis}; never below twice the "
-            f"writing; and at every evaluation ({evaluation_steps:,} steps), whichever is first"
+            f"writing; computed again once a save was measured; and at every evaluation "
+            f"({evaluation_steps:,} steps), whichever is first"
         )
     else:
         every_seconds = float(duration_seconds(spec.every))
@@ -85,4 +91,5 @@ def checkpoint_plan(
         keep_best=spec.keep.best,
         basis=basis,
         stall_seconds=cost.stall_seconds,
+        follows_cost=spec.every == "auto",
     )

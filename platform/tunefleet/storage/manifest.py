@@ -194,9 +194,8 @@ def open_file(run: RunFolder, manifest: Manifest, name: str, scratch: Path) -> P
     """
     entry = _entry(run, manifest, name)
     key = run.key(CHECKPOINTS, manifest.name, name)
-    path = run.store.local_path(key)
-    if path is None:
-        path = scratch / manifest.name / name
+    path = local_copy(run, manifest, name, scratch)
+    if run.store.local_path(key) is None:
         run.store.fetch(key, path)
         with path.open("rb") as file:
             found = (path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
@@ -205,6 +204,12 @@ def open_file(run: RunFolder, manifest: Manifest, name: str, scratch: Path) -> P
     if found != (entry.size, entry.sha256):
         raise _altered(run, manifest, name)
     return path
+
+
+def local_copy(run: RunFolder, manifest: Manifest, name: str, scratch: Path) -> Path:
+    """Where :func:`open_file` finds or puts a file; says nothing of whether it is there."""
+    path = run.store.local_path(run.key(CHECKPOINTS, manifest.name, name))
+    return scratch / manifest.name / name if path is None else path
 
 
 def _entry(run: RunFolder, manifest: Manifest, name: str) -> FileEntry:

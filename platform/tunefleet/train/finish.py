@@ -19,7 +19,7 @@ from tunefleet.data.rows import load_rows
 from tunefleet.evaluate.bundle import build_bundle
 from tunefleet.evaluate.result import BundleResult, Outcome, SplitResult
 from tunefleet.storage.bundle import publish
-from tunefleet.storage.checkpoints import Manifest, chain, read_file, verify
+from tunefleet.storage.checkpoints import Manifest, chain, verify
 from tunefleet.storage.run import RunStore
 from tunefleet.tasks.contract import Scores
 from tunefleet.tasks.models import merge_adapter
@@ -34,7 +34,8 @@ def finish(run: RunStore, parts: Parts, state: RunState, job: FineTuneJob, scrat
     """Score the best weights on every held-out split and leave bundle, scores and outcome."""
     best = parts.group.share(lambda: _best_manifest(run, parts, state))
     if best.step != state.step:
-        restore_weights(parts.model, lambda name: read_file(run, best, name))
+        with parts.files.of(best) as opened:
+            restore_weights(parts.model, opened)
     model = merge_adapter(parts.model)
     splits: dict[str, SplitResult] = {}
     for split, before in state.before.items():

@@ -23,11 +23,13 @@ from tunefleet.channel.schema import EvaluationRecord
 from tunefleet.cost.clock import CauseClock
 from tunefleet.data.tokens import TokenStore
 from tunefleet.plan.document import Plan
+from tunefleet.plan.interval import interval_seconds
 from tunefleet.tasks.contract import Task
 from tunefleet.train import ledger
 from tunefleet.train.failures import DivergedError
 from tunefleet.train.group import Group
 from tunefleet.train.history import HistoryBuilder
+from tunefleet.train.node_files import NodeFiles
 from tunefleet.train.reporting import Reporter
 from tunefleet.train.saver import Saver
 from tunefleet.train.scoring import score_split
@@ -53,6 +55,7 @@ class Parts:
     device: torch.device
     clock: CauseClock
     model_path: Path
+    files: NodeFiles
     saver: Saver | None = None
     reporter: Reporter | None = None
     interrupted: Callable[[], bool] = lambda: False
@@ -76,6 +79,7 @@ class Loop:
         self._state = state or RunState(step=0, chain="")
         self._history = HistoryBuilder(self._state.history)
         self._skipped_in_a_row = 0
+        self._has_room = False
         self._saved_at = time.monotonic()
         self._ahead = ThreadPoolExecutor(1, thread_name_prefix="batches")
 
@@ -89,6 +93,7 @@ class Loop:
         try:
             for work in self._prefetched():
                 result = self._take_step(work)
+                self._make_room()
                 if self._parts.plan.total_steps == self._state.step or self._evaluation_is_due():
                     self._evaluate()
                 elif result.save or result.stop or self._checkpoint_is_due():
@@ -142,14 +147,29 @@ class Loop:
             )
         return result
 
+    def _make_room(self) -> None:
+        """After the first step the optimiser's state is there: reserve its host copy."""
+        if self._parts.saver and not self._has_room:
+            self._has_room = True
+            self._parts.saver.reserve(self._parts.model, self._exact.optimizer)
+
     def _votes(self) -> Votes:
         reporter = self._parts.reporter
         asked = reporter.asked() if reporter else Command.NONE
-        every = self._parts.plan.checkpoints.every_seconds
+        every = self._seconds_between_saves()
         late = every is not None and time.monotonic() - self._saved_at >= every
         return Votes(
             stop=self._parts.interrupted() or asked is Command.CHECKPOINT_AND_STOP,
             save=asked is Command.CHECKPOINT_NOW or (self._parts.group.leads and late),
+        )
+
+    def _seconds_between_saves(self) -> float | None:
+        planned = self._parts.plan.checkpoints
+        measured = self._parts.saver.measured if self._parts.saver else None
+        if measured is None or not planned.follows_cost:
+            return planned.every_seconds
+        return interval_seconds(
+            measured.stall_seconds, measured.write_seconds, self._parts.group.world
         )
 
     def _checkpoint_is_due(self) -> bool:

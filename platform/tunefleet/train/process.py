@@ -25,14 +25,14 @@ from tunefleet.channel.schema import Event, EventKind
 from tunefleet.cost.clock import CauseClock
 from tunefleet.data.tokens import TokenStore
 from tunefleet.plan.worker import WorkerConfig
-from tunefleet.storage.checkpoints import CheckpointWriter, load_manifest, read_file
+from tunefleet.storage.checkpoints import CheckpointWriter, load_manifest
 from tunefleet.storage.run import ExitRecord, FailureRecord, RunStore, StartRecord
-from tunefleet.storage.store import open_store
 from tunefleet.tasks import task_of
 from tunefleet.tasks.contract import TaskContext
 from tunefleet.train import failures, finish, starts
 from tunefleet.train.group import Group
 from tunefleet.train.loop import Loop, LoopEnd, Parts
+from tunefleet.train.node_files import NodeFiles
 from tunefleet.train.reporting import Reporter
 from tunefleet.train.saver import Saver
 from tunefleet.train.state import RunState, restore
@@ -51,6 +51,7 @@ class Process:
     group: Group
     device: torch.device
     run: RunStore
+    files: NodeFiles
     out: RunEnd
     clock: CauseClock
     interrupted: Callable[[], bool]
@@ -74,14 +75,13 @@ def run_process(
 
     Raises only what a restart of the group can mend; the record of it is in storage already.
     """
-    address = config.address
+    group, run = Group.current(), RunStore.at(config.address)
     process = Process(
         config=config,
-        group=Group.current(),
+        group=group,
         device=device_of(config.plan.device, local_rank),
-        run=RunStore(
-            open_store(address.uri, Path.cwd()), address.namespace, address.job, address.run
-        ),
+        run=run,
+        files=NodeFiles(run, group, local_rank, Path(config.scratch)),
         out=RunEnd(Path(config.scratch)),
         clock=CauseClock(time.monotonic_ns, Cause.STARTUP, since=config.started_ns),
         interrupted=interrupted,
@@ -145,6 +145,7 @@ def _train(process: Process, start: StartRecord) -> None:
         device=process.device,
         clock=process.clock,
         model_path=Path(config.model_path),
+        files=process.files,
         saver=saver,
         reporter=reporter,
         interrupted=process.interrupted,
@@ -158,6 +159,10 @@ def _train(process: Process, start: StartRecord) -> None:
                 process, Phase.STOPPED, f"stopped at step {end.state.step}", step=end.state.step
             )
         else:
+            # A second model is loaded to prove the bundle: it takes the room of the training.
+            exact.close()
+            if saver:
+                saver.close()
             _finish(process, parts, end, job)
     finally:
         watchdog.close()
@@ -174,9 +179,8 @@ def _restore(process: Process, start: StartRecord, exact: ExactStep) -> RunState
     with process.clock.cause(Cause.RESTORE):
         # The manifest that the start was claimed with: the same one on every worker.
         manifest = load_manifest(process.run, start.resumed_from)
-        state = restore(
-            exact.model, exact.optimizer, lambda name: read_file(process.run, manifest, name)
-        )
+        with process.files.of(manifest) as opened:
+            state = restore(exact.model, exact.optimizer, opened)
     if process.group.leads:
         _tell(process, "resumed", f"resumed from checkpoint {manifest.name}", state.step)
     return state

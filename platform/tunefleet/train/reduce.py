@@ -141,8 +141,9 @@ class GradientBuckets:
             flat.mul_(factor)
 
     def close(self) -> None:
-        """Give the parameters back their own, empty gradients."""
+        """Give the parameters back their own, empty gradients, and the buckets' memory."""
         for hook in self._hooks:
             hook.remove()
         for parameter in self._parameters:
             parameter.grad = None
+        self._buckets.clear()

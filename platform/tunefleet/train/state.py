@@ -10,14 +10,15 @@ step number.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from pathlib import Path
 
-import safetensors.torch
+import safetensors
 import torch
 from torch import nn
 
 from tunefleet.api.base import Document
 from tunefleet.evaluate.result import History
+from tunefleet.train.image import FileImage
 from tunefleet.train.optimizer import named_trainable
 
 WEIGHTS, MOMENTS, STATE = "weights.safetensors", "moments.safetensors", "state.json"
@@ -37,64 +38,76 @@ class RunState(Document):
     history: History = History()
 
 
-@dataclass(slots=True)
 class HostCopy:
-    """A copy of the tensors in host memory, re-used from save to save."""
+    """A copy of the tensors in host memory, laid out as files and re-used from save to save."""
 
-    weights: dict[str, torch.Tensor] = field(default_factory=dict)
-    moments: dict[str, torch.Tensor] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self._images: dict[str, FileImage] = {}
+
+    def reserve(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Lay out the files, so that the first copy need not wait for memory.
+
+        The optimiser has moments after its first step only.
+        """
+        for file, tensors in _tensors(model, optimizer).items():
+            if file not in self._images or not self._images[file].fits(tensors):
+                self._images[file] = FileImage(tensors)
 
     def take(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Copy the trained weights and the moments as they are now."""
-        trainable = named_trainable(model)
-        _copy_into(self.weights, {name: p.detach() for name, p in trainable.items()})
-        moments = {
+        self.reserve(model, optimizer)
+        for file, tensors in _tensors(model, optimizer).items():
+            self._images[file].fill(tensors)
+
+    def files(self, state: RunState) -> dict[str, bytes | memoryview]:
+        """The files of a checkpoint; the next :meth:`take` writes over them."""
+        bodies = {file: image.body for file, image in self._images.items()}
+        return {**bodies, STATE: state.to_json().encode()}
+
+
+def _tensors(
+    model: nn.Module, optimizer: torch.optim.Optimizer
+) -> dict[str, dict[str, torch.Tensor]]:
+    trainable = named_trainable(model)
+    return {
+        WEIGHTS: {name: parameter.detach() for name, parameter in trainable.items()},
+        MOMENTS: {
             f"{kind}.{name}": tensor
             for name, parameter in trainable.items()
             for kind, tensor in optimizer.state.get(parameter, {}).items()
             if torch.is_tensor(tensor)
-        }
-        _copy_into(self.moments, moments)
-
-    def files(self, state: RunState) -> dict[str, bytes]:
-        """The files of a checkpoint."""
-        return {
-            WEIGHTS: safetensors.torch.save(self.weights),
-            MOMENTS: safetensors.torch.save(self.moments),
-            STATE: state.to_json().encode(),
-        }
-
-
-def _copy_into(held: dict[str, torch.Tensor], tensors: dict[str, torch.Tensor]) -> None:
-    for name, tensor in tensors.items():
-        if name not in held or held[name].shape != tensor.shape:
-            held[name] = torch.empty_like(
-                tensor, device="cpu", memory_format=torch.contiguous_format
-            )
-        held[name].copy_(tensor)
+        },
+    }
 
 
 def restore(
-    model: nn.Module, optimizer: torch.optim.Optimizer, read: Callable[[str], bytes]
+    model: nn.Module, optimizer: torch.optim.Optimizer, opened: Callable[[str], Path]
 ) -> RunState:
-    """Put a checkpoint back into model and optimiser; ``read`` gives a file's bytes."""
-    restore_weights(model, read)
+    """Put a checkpoint back into model and optimiser; ``opened`` gives a file's local path.
+
+    Files are mapped, not read into memory: what is held twice is one tensor at a time.
+    """
+    restore_weights(model, opened)
     trainable = named_trainable(model)
-    for name, tensor in safetensors.torch.load(read(MOMENTS)).items():
-        kind, _, parameter_name = name.partition(".")
-        parameter = trainable[parameter_name]
-        # Fused optimisers keep their step counter beside the parameter.
-        optimizer.state[parameter][kind] = tensor.to(parameter.device)
-    return RunState.from_json(read(STATE))
+    with safetensors.safe_open(opened(MOMENTS), framework="pt") as moments:
+        for name in moments.keys():  # noqa: SIM118  # no mapping
+            kind, _, parameter_name = name.partition(".")
+            parameter = trainable[parameter_name]
+            # Fused optimisers keep their step counter beside the parameter.
+            found = moments.get_tensor(name)
+            optimizer.state[parameter][kind] = torch.empty_like(
+                found, device=parameter.device
+            ).copy_(found)
+    return RunState.from_json(opened(STATE).read_bytes())
 
 
-def restore_weights(model: nn.Module, read: Callable[[str], bytes]) -> None:
+def restore_weights(model: nn.Module, opened: Callable[[str], Path]) -> None:
     """Put a checkpoint's weights back; raises ``KeyError`` when the model is another one."""
     trainable = named_trainable(model)
-    tensors = safetensors.torch.load(read(WEIGHTS))
-    if tensors.keys() != trainable.keys():
-        missing = sorted(trainable.keys() ^ tensors.keys())[:3]
-        raise KeyError(f"the checkpoint is of another model: {', '.join(missing)} differ")
-    with torch.no_grad():
+    with safetensors.safe_open(opened(WEIGHTS), framework="pt") as weights, torch.no_grad():
+        names = set(weights.keys())
+        if names != trainable.keys():
+            missing = sorted(trainable.keys() ^ names)[:3]
+            raise KeyError(f"the checkpoint is of another model: {', '.join(missing)} differ")
         for name, parameter in trainable.items():
-            parameter.copy_(tensors[name])
+            parameter.copy_(weights.get_tensor(name))

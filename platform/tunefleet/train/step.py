@@ -182,6 +182,11 @@ class ExactStep:
             save=bool(totals[2] > 0),
         )
 
+    def close(self) -> None:
+        """Training is over: give the memory of gradients and moments back."""
+        self._buckets.close()
+        self.optimizer.state.clear()
+
     def _accumulate(self, work: StepWork) -> tuple[torch.Tensor, ledger.Digest]:
         """Forward and backward of this worker's share: (summed loss, digest of its ids)."""
         self._buckets.zero()
