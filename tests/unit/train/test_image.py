@@ -68,5 +68,5 @@ def test_a_transposed_tensor_is_written_in_rows() -> None:
 
 
 def test_a_type_that_no_file_knows_is_refused() -> None:
-    with pytest.raises(TypeError, match="w is of torch.complex64"):
+    with pytest.raises(TypeError, match=r"w is of torch\.complex64"):
         FileImage({"w": torch.zeros(1, dtype=torch.complex64)})
