@@ -29,8 +29,18 @@ REFUSED = {
 }
 """Path of each refused field and the remedy; the last two are refused for one value only."""
 
+STORES = frozenset({"s3", "gs", "az", "abfs", "abfss", "adl"})
+"""Schemes of the object stores a location may lie in."""
+
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(?://|(?=\w+/))")
-_LOCAL = "give a path (relative to the job's file, or absolute) or file:///…"
+_LOCAL = (
+    "give a path (relative to the job's file, or absolute), file:///…, or s3://, gs:// or "
+    "az://bucket/…"
+)
+_CLAIM = (
+    "a volume claim exists in a cluster only: on this machine give a folder, or s3://, gs:// or "
+    "az://bucket/…"
+)
 
 
 def unsupported(job: FineTuneJob) -> list[Problem]:
@@ -70,7 +80,7 @@ def _locations(spec: JobSpecBase) -> Iterator[Problem]:
     yield from _source("spec.data.validation", spec.data.validation)
     if spec.data.test is not None:
         yield from _source("spec.data.test", spec.data.test)
-    yield from _location("spec.checkpoints.uri", spec.checkpoints.uri)
+    yield from _location("spec.checkpoints.uri", spec.checkpoints.uri, STORES)
 
 
 def _source(path: str, source: SourceSpec | HeldOutSpec) -> Iterator[Problem]:
@@ -81,7 +91,9 @@ def _source(path: str, source: SourceSpec | HeldOutSpec) -> Iterator[Problem]:
             yield from _location(f"{path}.uri[{index}]", uri)
 
 
-def _location(path: str, uri: str | None) -> Iterator[Problem]:
+def _location(
+    path: str, uri: str | None, stores: frozenset[str] = frozenset()
+) -> Iterator[Problem]:
     if uri is None:
         return
     match = _SCHEME.match(uri)
@@ -89,5 +101,6 @@ def _location(path: str, uri: str | None) -> Iterator[Problem]:
     if uri.startswith("file:"):
         if not uri.startswith("file:///"):
             yield Problem(f"`{uri}` names no absolute path", path, "write file:///folder/name")
-    elif match and len(scheme) > 1:
-        yield Problem(f"`{scheme}` locations are not supported in this version", path, _LOCAL)
+    elif match and len(scheme) > 1 and scheme not in stores:
+        remedy = _CLAIM if scheme == "pvc" else _LOCAL
+        yield Problem(f"`{scheme}` locations are not supported in this version", path, remedy)

@@ -27,7 +27,7 @@ from tunefleet.storage.records import (
     StartRecord,
     now,
 )
-from tunefleet.storage.store import Store, open_store
+from tunefleet.storage.store import Patience, Store, open_store
 from tunefleet.storage.writer import Writer
 
 __all__ = [
@@ -84,7 +84,8 @@ class RunStore(RunFolder):
     @staticmethod
     def at(address: RunAddress) -> RunStore:
         """The run at an address, in whichever process is told it."""
-        store = open_store(address.uri, Path("/"))
+        # Whoever gives an address has used its store: what keeps it away now will pass.
+        store = open_store(address.uri, Path("/"), Patience.LONG)
         return RunStore(store, address.namespace, address.job, address.run)
 
     def address(self, attempt: int) -> RunAddress:

@@ -1,7 +1,7 @@
 """Object storage behind one small type: a text key leads to bytes.
 
 Decides how a URI becomes a store, which keys are allowed, what is atomic and what is
-durable. The only importer of obstore in this package; imports ``api`` and ``plan.facts``.
+durable. Imports ``api``, obstore and its siblings below it.
 
 What holds on every store: ``put`` and ``create`` are atomic (a reader sees all of an object
 or none of it) and ``create`` succeeds for one writer only. On ``file://`` obstore stages
@@ -22,29 +22,28 @@ import shutil
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import obstore
 from obstore import exceptions as refused
-from obstore.store import LocalStore, MemoryStore, from_url
+from obstore.store import LocalStore, MemoryStore
 
 from tunefleet.api.errors import StorageError
-from tunefleet.plan.facts import StorageFacts
-from tunefleet.storage.faults import MissingError, translate
+from tunefleet.storage.connect import SCHEMES, Patience, check_uri, connect
+from tunefleet.storage.faults import MissingError, missing_bucket, translate
 from tunefleet.storage.keys import CONTROL, checked, local_root, root_path
+from tunefleet.storage.pieces import AT_ONCE, pieces
+from tunefleet.storage.sending import CHUNK, HashedFile, hashing, part_size
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-__all__ = ["MissingError", "Store", "open_store", "probe"]
+__all__ = ["MissingError", "Patience", "Store", "open_store"]
 
-CHUNK = 8 << 20
-_MOST_PARTS = 9_000  # of one multipart upload; S3 takes 10,000
-_PROBE_BYTES = 8 << 20
-_REMOTE = ("s3", "gs", "az", "abfs", "abfss", "adl")
-_SCHEMES = ("file", "memory", *_REMOTE)
+_SCHEMES = ("file", "memory", *SCHEMES)
 _FAULTS = (refused.BaseError, OSError, ValueError)
 
 _memory: dict[str, MemoryStore] = {}
@@ -54,19 +53,23 @@ _memory_lock = threading.Lock()
 class Store:
     """A place for objects, known by its URI.
 
-    Pickles as its URI, so every process opens its own connection; ``memory://<name>`` is
-    shared by all stores of that name within one process.
+    Pickles as its URI, so every process opens its own connection, with credentials of its own
+    environment; ``memory://<name>`` is shared by all stores of that name within one process.
+    A remote store that has answered once is waited for longer when it goes away.
     """
 
     uri: str
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, patience: Patience = Patience.SHORT) -> None:
         self.uri = uri
+        self._patience = patience
         self._root = local_root(uri)
+        self._remote = uri.partition("://")[0] in SCHEMES
         self._inner: ObjectStore | None = None
+        self._answered = False
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (Store, (self.uri,))
+        return (Store, (self.uri, self._patience))
 
     def __repr__(self) -> str:
         return f"Store({self.uri!r})"
@@ -87,28 +90,46 @@ class Store:
         with self._faults("write", key):
             inner = self._open(writing=True)
             if isinstance(body, Path):
-                stream = _HashedFile(body)
+                stream = HashedFile(body)
                 # A small file goes as one piece: an empty or tiny multipart upload is
                 # refused by some stores.
                 size = body.stat().st_size
                 if size <= CHUNK:
                     obstore.put(inner, key, b"".join(stream))
                 else:
-                    obstore.put(inner, key, iter(stream), chunk_size=_part_size(size))
+                    obstore.put(inner, key, iter(stream), chunk_size=part_size(size))
                 return stream.size, stream.hexdigest()
             # (A view of several dimensions cannot be cast when it is empty.)
             view = memoryview(body).cast("B") if memoryview(body).nbytes else memoryview(b"")
-            obstore.put(inner, key, view, chunk_size=_part_size(view.nbytes))
-            return view.nbytes, hashlib.sha256(view).hexdigest()
+            with hashing(view) as sha:
+                obstore.put(inner, key, view, chunk_size=part_size(view.nbytes))
+            return view.nbytes, sha.result()
 
     def create(self, key: str, body: bytes) -> bool:
-        """Write an object only if there is none (conditional PUT); False if there is one."""
+        """Write an object only if there is none (conditional PUT); False if there is one.
+
+        Two writers must not give the same ``body``: a try on a remote store whose answer was
+        lost is known by it.
+        """
         checked(key)
         with self._faults("create", key):
+            inner, began = self._open(writing=True), time.monotonic()
             try:
-                obstore.put(self._open(writing=True), key, body, mode="create")
-            except (refused.AlreadyExistsError, refused.PreconditionError):
-                return False
+                return self._create(inner, key, body)
+            except refused.GenericError:
+                # A conditional write is not tried again by itself when its answer is lost: it
+                # was ours, somebody else's, or never done.
+                if not self._remote or time.monotonic() - began > self._patience.seconds:
+                    raise
+            with contextlib.suppress(MissingError):
+                return self.get(key) == body
+            return self._create(inner, key, body)
+
+    def _create(self, inner: ObjectStore, key: str, body: bytes) -> bool:
+        try:
+            obstore.put(inner, key, body, mode="create")
+        except (refused.AlreadyExistsError, refused.PreconditionError):
+            return self._remote and self.get(key) == body
         return True
 
     def delete(self, keys: Iterable[str]) -> None:
@@ -152,16 +173,24 @@ class Store:
 
     def get(self, key: str) -> bytes:
         """The object's bytes; MissingError when there is none."""
+        if self._remote:
+            return b"".join(self.stream(key))
         checked(key)
         with self._faults("read", key):
             self._present(key)
             return bytes(obstore.get(self._open(), key).bytes())
 
     def stream(self, key: str) -> Iterator[memoryview]:
-        """The object's bytes, chunk by chunk; MissingError when there is none."""
+        """The object's bytes, chunk by chunk; MissingError when there is none.
+
+        A large object of a remote store is read in pieces, several at once.
+        """
         checked(key)
         with self._faults("read", key):
             self._present(key)
+            if self._remote:
+                yield from pieces(self._open(), key)
+                return
             for chunk in obstore.get(self._open(), key).stream(min_chunk_size=CHUNK):
                 yield memoryview(chunk)
 
@@ -181,7 +210,9 @@ class Store:
         with self._faults("look up", key):
             try:
                 obstore.head(self._open(), key)
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                if missing_bucket(error):
+                    raise
                 return False
             except refused.BaseError as error:
                 if "(os error 20)" in str(error):  # below a file: no object can be there
@@ -202,9 +233,12 @@ class Store:
                         for batch in obstore.list(self._open(), where, chunk_size=1000)
                         for entry in batch
                     ]
+                    if not found:
+                        self._check_answers()
                     return sorted(found)
-                except FileNotFoundError:  # an object vanished while it was being listed
-                    if last:
+                except FileNotFoundError as error:
+                    # An object vanished while it was being listed.
+                    if last or missing_bucket(error):
                         raise
         return []
 
@@ -216,8 +250,12 @@ class Store:
         with self._faults("list", prefix or "/"):
             try:
                 result = obstore.list_with_delimiter(self._open(), where)
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                if missing_bucket(error):
+                    raise
                 return []
+            if not result["common_prefixes"]:
+                self._check_answers()
         return sorted(path.rsplit("/", 1)[-1] for path in result["common_prefixes"])
 
     def local_path(self, key: str) -> Path | None:
@@ -226,8 +264,17 @@ class Store:
 
     def download(self, prefix: str, target: Path) -> None:
         """Copy everything below ``prefix`` into a local folder, file by file, atomically."""
-        for key, _ in self.list(prefix):
-            self.fetch(key, target / key.removeprefix(prefix).lstrip("/"))
+        found = [
+            (key, target / key.removeprefix(prefix).lstrip("/")) for key, _ in self.list(prefix)
+        ]
+        if not self._remote:
+            for key, path in found:
+                self.fetch(key, path)
+            return
+        # (Few at a time: a large file is read in several pieces at once by itself.)
+        with ThreadPoolExecutor(AT_ONCE // 2, thread_name_prefix="download") as pool:
+            for done in [pool.submit(self.fetch, key, path) for key, path in found]:
+                done.result()
 
     def fetch(self, key: str, path: Path) -> None:
         """Copy one object to a local file, atomically."""
@@ -258,40 +305,39 @@ class Store:
             if self._inner is None:
                 self._inner = LocalStore(prefix=self._root)
         elif self._inner is None:
-            self._inner = _memory_store(self.uri) or from_url(self.uri)
+            self._inner = _memory_store(self.uri) or connect(self.uri, self._patience)
         return self._inner
+
+    def _check_answers(self) -> None:
+        """Raise when whatever answers is no object store: a page of HTML lists as nothing."""
+        if not self._remote or self._answered:
+            return
+        try:
+            obstore.head(self._open(), f".tunefleet-none-{secrets.token_hex(8)}")
+        except FileNotFoundError:
+            return
+        raise StorageError(
+            f"what answers for {self.uri} is no object store: it has everything it is asked for",
+            remedy="look at the endpoint (AWS_ENDPOINT_URL); a web page or a proxy answers there",
+        )
 
     @contextlib.contextmanager
     def _faults(self, action: str, key: str) -> Iterator[None]:
         try:
             yield
         except _FAULTS as error:
-            raise translate(error, action, f"{key} in {self.uri}") from error
+            # The cause stays out: it can be pages long, and shows addresses of requests.
+            raise translate(error, action, f"{key} in {self.uri}") from None
+        if self._remote and not self._answered:
+            self._answered = True
+            if self._patience is Patience.SHORT:
+                self._patience, self._inner = Patience.LONG, None
 
 
-class _HashedFile:
-    """A file's chunks, hashed as they are handed out."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._sha = hashlib.sha256()
-        self.size = 0
-
-    def __iter__(self) -> Iterator[bytes]:
-        with self._path.open("rb") as file:
-            while chunk := file.read(CHUNK):
-                self._sha.update(chunk)
-                self.size += len(chunk)
-                yield chunk
-
-    def hexdigest(self) -> str:
-        return self._sha.hexdigest()
-
-
-def open_store(uri: str, base: Path) -> Store:
+def open_store(uri: str, base: Path, patience: Patience = Patience.SHORT) -> Store:
     """The store at ``uri``; a path without a scheme is taken relative to ``base``.
 
-    Nothing is created before the first write.
+    Nothing is created before the first write, and nothing is asked of a remote store.
     """
     scheme = urlsplit(uri).scheme if "://" in uri else ""
     if not uri or CONTROL.search(uri):
@@ -305,46 +351,24 @@ def open_store(uri: str, base: Path) -> Store:
         uri = path.as_uri()
     elif scheme == "file":
         uri = root_path(uri).as_uri()
-    elif scheme == "memory" or scheme in _REMOTE:
+    elif scheme == "memory":
         uri = uri.rstrip("/") if not uri.endswith("://") else uri
+    elif scheme in SCHEMES:
+        check_uri(uri)
+        uri = uri.rstrip("/")
+    elif scheme == "pvc":
+        raise StorageError(
+            f"{uri}: a volume claim exists in a cluster only",
+            remedy="on this machine use a folder or s3://, gs:// or az://",
+        )
     else:
         raise StorageError(
             f"{uri!r}: there is no store for {scheme}://",
             remedy="use a folder, file://, s3://, gs:// or az://",
         )
-    store = Store(uri)
+    store = Store(uri, patience)
     _check_root(store)
     return store
-
-
-def probe(store: Store) -> StorageFacts:
-    """Write, see a second conditional write refused, measure the speed, delete.
-
-    Raises StorageError for a store that could not keep two writers apart.
-    """
-    key = f".tunefleet-probe-{secrets.token_hex(8)}"
-    body = os.urandom(1 << 20) * (_PROBE_BYTES >> 20)
-    made = store.local_path("x")
-    made = made.parent if made and not made.parent.exists() else None
-    try:
-        first, second = store.create(key, b"1"), store.create(key, b"2")
-        if not first or second:
-            raise StorageError(
-                f"{store.uri} does not refuse a second conditional write",
-                remedy="claims need that: use a store with conditional PUT or a local folder",
-            )
-        began = time.perf_counter()
-        store.put(f"{key}-speed", body)
-        store.flush([f"{key}-speed"])
-        seconds = time.perf_counter() - began
-    finally:
-        with contextlib.suppress(StorageError):
-            store.delete([key, f"{key}-speed"])
-        if made:
-            with contextlib.suppress(OSError):
-                made.rmdir()
-    speed = len(body) / max(seconds, 1e-9)
-    return StorageFacts(uri=store.uri, conditional_put=True, write_bytes_per_second=speed)
 
 
 def _check_root(store: Store) -> None:
@@ -366,10 +390,6 @@ def _memory_store(uri: str) -> MemoryStore | None:
         return None
     with _memory_lock:
         return _memory.setdefault(uri, MemoryStore())
-
-
-def _part_size(size: int) -> int:
-    return max(CHUNK, -(-size // _MOST_PARTS))
 
 
 def _fsync(path: Path) -> None:

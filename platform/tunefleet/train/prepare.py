@@ -33,7 +33,8 @@ from tunefleet.plan.facts import (
     StorageFacts,
 )
 from tunefleet.storage.bundle import open_bundle
-from tunefleet.storage.store import open_store, probe
+from tunefleet.storage.probe import probe
+from tunefleet.storage.store import open_store
 from tunefleet.train import prepared_before, units
 
 if TYPE_CHECKING:

@@ -292,7 +292,8 @@ def _ports() -> Iterator[Check]:
 
 
 def _storage(base: Path) -> Iterator[Check]:
-    from tunefleet.storage.store import open_store, probe
+    from tunefleet.storage.probe import probe
+    from tunefleet.storage.store import open_store
 
     runs = base / "runs"
     name = f"storage {runs}"

@@ -185,7 +185,7 @@ def test_a_refused_field_is_named_with_what_to_do_instead(path: str) -> None:
         "spec.checkpoints.uri",
     ],
 )
-@pytest.mark.parametrize("scheme", ["s3", "gs", "az", "memory", "http", "https", "hf", "S3"])
+@pytest.mark.parametrize("scheme", ["memory", "http", "https", "hf", "S3", "pvc"])
 def test_a_location_elsewhere_is_refused(path: str, scheme: str) -> None:
     uri = f"{scheme}://a/b"
     if path == "spec.model.from":
@@ -199,7 +199,12 @@ def test_a_location_elsewhere_is_refused(path: str, scheme: str) -> None:
         path, values = "spec.model", {key: values}
     (problem,) = unsupported(job(path, values))
     assert f"`{scheme}` locations are not supported" in problem.message
-    assert "file:///" in problem.remedy
+    assert ("in a cluster only" if scheme == "pvc" else "file:///") in problem.remedy
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/runs", "gs://bucket", "az://container/runs"])
+def test_runs_are_kept_in_an_object_store(uri: str) -> None:
+    assert unsupported(job("spec.checkpoints", {"uri": uri})) == []
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from tests.unit.storage.harness import mortal_memory
 from tunefleet.api.errors import StorageError
-from tunefleet.storage.store import MissingError, Store, open_store, probe
+from tunefleet.storage.probe import probe
+from tunefleet.storage.store import MissingError, Store, open_store
 
 
 def test_what_was_put_is_read_back(store: Store) -> None:
