@@ -13,7 +13,19 @@ from benchmarks.scale import full, quick
 from benchmarks.table import Row, print_table
 from tunefleet.train.environment import process_environment
 
-NAMES = ("throughput", "tokenising", "command", "start", "memory", "quality", "gpu")
+NAMES = (
+    "throughput",
+    "tokenising",
+    "command",
+    "start",
+    "memory",
+    "quality",
+    "gpu",
+    "checkpoints",
+    "slowdown",
+    "recovery",
+    "history",
+)
 
 
 def main() -> None:

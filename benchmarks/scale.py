@@ -22,6 +22,7 @@ class Scale:
     between: tuple[int, int]
     rows: int
     starts: int
+    checkpoints: int
     quality_steps: int
     quality_seeds: tuple[int, ...]
 
@@ -34,6 +35,7 @@ def full(scratch: Path) -> Scale:
         between=(25, 75),
         rows=1_000_000,
         starts=3,
+        checkpoints=10_000,
         quality_steps=150,
         quality_seeds=(17, 18, 19),
     )
@@ -47,6 +49,7 @@ def quick(scratch: Path) -> Scale:
         between=(25, 50),
         rows=50_000,
         starts=1,
+        checkpoints=1_000,
         quality_steps=40,
         quality_seeds=(17,),
     )

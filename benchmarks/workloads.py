@@ -74,8 +74,12 @@ def job_text(
     batch: int = BATCH,
     workers: int = WORKERS,
     precision: str = "fp32",
+    save: int | str | None = None,
 ) -> str:
-    """A job over a workload (JSON is YAML): one look at the validation rows, at the end."""
+    """A job over a workload (JSON is YAML): one look at the validation rows, at the end.
+
+    ``save`` is ``checkpoints.every`` (default: at the end only).
+    """
     held_out = {"fraction": test} if test else None
     return json.dumps(
         {
@@ -103,7 +107,7 @@ def job_text(
                 },
                 "evaluation": {"every": max_steps},
                 "workers": {"count": workers},
-                "checkpoints": {"uri": str(checkpoints), "every": max_steps},
+                "checkpoints": {"uri": str(checkpoints), "every": save or max_steps},
             },
         }
     )

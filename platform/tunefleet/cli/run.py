@@ -46,7 +46,9 @@ Examples:
     help="What a worker costs per hour, for the cost record.",
 )
 @click.option(
-    "--dashboard/--no-dashboard", default=True, show_default=True, help="Start Ray's dashboard."
+    "--dashboard/--no-dashboard",
+    default=None,
+    help="Start Ray's dashboard.  [default: only on a terminal; it takes seconds to start]",
 )
 @click.option(
     "--json",
@@ -61,7 +63,7 @@ def run(
     fresh: bool,
     device: str,
     price: str | None,
-    dashboard: bool,
+    dashboard: bool | None,
     as_json: bool,
 ) -> None:
     """Train JOB_FILE to a bundle and a report, or go on where it was stopped.
@@ -88,7 +90,7 @@ def run(
                 fresh=fresh,
                 device=device,
                 price=price,
-                dashboard=dashboard,
+                dashboard=not as_json and sys.stdout.isatty() if dashboard is None else dashboard,
                 workers=workers,
                 observer=line,
                 interrupts=interrupts,

@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from tunefleet.api.errors import ModelError, StorageError
+from tunefleet.storage.digests import digest_of_file
 from tunefleet.storage.folder import RunFolder
 from tunefleet.storage.records import refuse_newer
 from tunefleet.storage.store import Store
@@ -166,7 +167,7 @@ def _measure(folder: Path) -> dict[str, tuple[int, str]]:
         raise ModelError(f"{folder}: there is no such folder")
     names = (path.relative_to(folder).as_posix() for path in _files(folder))
     covered = sorted(name for name in names if name not in {CARD, SEAL} and not _hidden(name))
-    return {name: _hash(folder / name) for name in covered}
+    return {name: digest_of_file(folder / name) for name in covered}
 
 
 def _files(folder: Path) -> Iterable[Path]:
@@ -175,12 +176,6 @@ def _files(folder: Path) -> Iterable[Path]:
 
 def _hidden(name: str) -> bool:
     return any(part.startswith(".") for part in name.split("/"))
-
-
-def _hash(path: Path) -> tuple[int, str]:
-    with path.open("rb") as file:
-        sha = hashlib.file_digest(file, "sha256").hexdigest()
-        return file.tell(), sha
 
 
 def _digest(shas: Mapping[str, str]) -> str:

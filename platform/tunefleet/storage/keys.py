@@ -46,3 +46,18 @@ def root_path(uri: str) -> Path:
             f"{uri!r} is no local folder", remedy="write it with three slashes: file:///path"
         )
     return Path(os.path.abspath(unquote(parts.path)))
+
+
+def check_root(uri: str) -> None:
+    """Raise StorageError where the folder of a ``file://`` URI can never be made."""
+    root = local_root(uri)
+    if root is None:
+        return
+    nearest = root
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        raise StorageError(
+            f"{nearest} is a file; {root} cannot be a folder of runs",
+            remedy="set checkpoints.uri to a folder",
+        )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,12 +18,14 @@ from pydantic import ValidationError
 
 from tunefleet.api.base import Document
 from tunefleet.api.errors import StorageError
+from tunefleet.storage.digests import digest_of_file
 from tunefleet.storage.faults import MissingError
 from tunefleet.storage.folder import RunFolder
 from tunefleet.storage.records import refuse_newer
 
 CHECKPOINTS = "checkpoints"
 MANIFEST = "MANIFEST.json"
+_FILES_AT_ONCE = 4
 _NAME = re.compile(r"(\d{8,16})-(\d{1,9})\.(\d{1,9})\.(\d{1,9})-([0-9a-f]{6})")
 
 
@@ -148,20 +151,22 @@ def load_manifest(run: RunFolder, key: str) -> Manifest:
 
 
 def verify(run: RunFolder, manifest: Manifest) -> list[str]:
-    """Read every file back; what is wrong, or nothing. Cheap checks come first."""
-    prefix = run.key(CHECKPOINTS, manifest.name)
+    """Read every file back, some at once; what is wrong, or nothing. Cheap checks come first."""
     problems = size_problems(run, manifest.name, manifest.files)
     if problems:
         return problems
-    for name, entry in sorted(manifest.files.items()):
+
+    def problem(name: str) -> str | None:
         try:
-            _, sha = run.store.digest(f"{prefix}/{name}")
+            _, sha = run.store.digest(run.key(CHECKPOINTS, manifest.name, name))
         except MissingError:
-            problems.append(f"{manifest.name}/{name} is missing")
-            continue
-        if sha != entry.sha256:
-            problems.append(f"{manifest.name}/{name} was altered (its sha256 differs)")
-    return problems
+            return f"{manifest.name}/{name} is missing"
+        if sha != manifest.files[name].sha256:
+            return f"{manifest.name}/{name} was altered (its sha256 differs)"
+        return None
+
+    with ThreadPoolExecutor(_FILES_AT_ONCE, thread_name_prefix="verify") as pool:
+        return [found for found in pool.map(problem, sorted(manifest.files)) if found]
 
 
 def size_problems(run: RunFolder, name: str, files: dict[str, FileEntry]) -> list[str]:
@@ -197,8 +202,7 @@ def open_file(run: RunFolder, manifest: Manifest, name: str, scratch: Path) -> P
     path = local_copy(run, manifest, name, scratch)
     if run.store.local_path(key) is None:
         run.store.fetch(key, path)
-        with path.open("rb") as file:
-            found = (path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+        found = digest_of_file(path)
     else:
         found = run.store.digest(key)
     if found != (entry.size, entry.sha256):

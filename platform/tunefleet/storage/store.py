@@ -33,8 +33,9 @@ from obstore.store import LocalStore, MemoryStore
 
 from tunefleet.api.errors import StorageError
 from tunefleet.storage.connect import SCHEMES, Patience, check_uri, connect
+from tunefleet.storage.digests import digest_of_file
 from tunefleet.storage.faults import MissingError, missing_bucket, translate
-from tunefleet.storage.keys import CONTROL, checked, local_root, root_path
+from tunefleet.storage.keys import CONTROL, check_root, checked, local_root, root_path
 from tunefleet.storage.pieces import AT_ONCE, pieces
 from tunefleet.storage.sending import CHUNK, HashedFile, hashing, part_size
 
@@ -196,6 +197,11 @@ class Store:
 
     def digest(self, key: str) -> tuple[int, str]:
         """Size and sha256 of an object as it is read back."""
+        path = self.local_path(key)
+        if path is not None:
+            with self._faults("read", key):
+                self._present(key)
+                return digest_of_file(path)
         size, sha = 0, hashlib.sha256()
         for chunk in self.stream(key):
             size += chunk.nbytes
@@ -367,22 +373,8 @@ def open_store(uri: str, base: Path, patience: Patience = Patience.SHORT) -> Sto
             remedy="use a folder, file://, s3://, gs:// or az://",
         )
     store = Store(uri, patience)
-    _check_root(store)
+    check_root(store.uri)
     return store
-
-
-def _check_root(store: Store) -> None:
-    root = store.local_path("x")
-    if root is None:
-        return
-    nearest = root.parent
-    while not nearest.exists() and nearest != nearest.parent:
-        nearest = nearest.parent
-    if not nearest.is_dir():
-        raise StorageError(
-            f"{nearest} is a file; {root.parent} cannot be a folder of runs",
-            remedy="set checkpoints.uri to a folder",
-        )
 
 
 def _memory_store(uri: str) -> MemoryStore | None:

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -103,6 +103,9 @@ def local_ray(
     folder = Path(tempfile.mkdtemp(prefix="tf-", dir=_short_folder()))
     try:
         handlers = _signal_handlers()
+        # Ray's processes take seconds to start; this one imports torch meanwhile.
+        ahead = threading.Thread(target=_import_trainer, name="import-ahead", daemon=True)
+        ahead.start()
         context = ray.init(
             address="local",
             num_cpus=cpus,
@@ -118,12 +121,19 @@ def local_ray(
         # Ray takes SIGTERM for itself and exits on it; how a run ends is not Ray's to say.
         for number, handler in handlers.items():
             signal.signal(number, handler)
+        ahead.join()
         url = str(context.dashboard_url or "")
         yield LocalRay(f"http://{url}" if url else "", token)
     finally:
         ray.shutdown()
         _restore(before)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _import_trainer() -> None:
+    # What is missing is told where it is used, by the import that needs it.
+    with suppress(ImportError):
+        import ray.train.torch  # noqa: F401
 
 
 def _signal_handlers() -> dict[int, SignalHandler]:

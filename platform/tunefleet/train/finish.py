@@ -25,7 +25,7 @@ from tunefleet.tasks.contract import Scores
 from tunefleet.tasks.models import merge_adapter
 from tunefleet.train.loop import Parts
 from tunefleet.train.scoring import score_split
-from tunefleet.train.state import RunState, restore_weights
+from tunefleet.train.state import WEIGHTS, RunState, restore_weights
 
 OUTCOME = "report/outcome.json"
 
@@ -34,7 +34,7 @@ def finish(run: RunStore, parts: Parts, state: RunState, job: FineTuneJob, scrat
     """Score the best weights on every held-out split and leave bundle, scores and outcome."""
     best = parts.group.share(lambda: _best_manifest(run, parts, state))
     if best.step != state.step:
-        with parts.files.of(best) as opened:
+        with parts.files.of(best, WEIGHTS) as opened:
             restore_weights(parts.model, opened)
     model = merge_adapter(parts.model)
     splits: dict[str, SplitResult] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,21 +29,28 @@ class NodeFiles:
     scratch: Path
 
     @contextmanager
-    def of(self, manifest: Manifest) -> Iterator[Callable[[str], Path]]:
-        """Gives a checked file's local path by its name, for the duration of a block.
+    def of(self, manifest: Manifest, *names: str) -> Iterator[Callable[[str], Path]]:
+        """Gives the local path of each named file, checked, for the duration of a block.
 
-        Every process of the group asks for the same files in the same order. Raises
+        All are read at once, so that one is put into place while the next is still on its
+        way. Every process of the group asks for the same files in the same order. Raises
         ``DamagedError`` on the process that finds a file altered.
         """
         folder = self.scratch / "restore"
+        with ThreadPoolExecutor(len(names), thread_name_prefix="restore") as pool:
+            read = {
+                name: pool.submit(open_file, self.run, manifest, name, folder)
+                for name in names
+                if self.local_rank == 0
+            }
 
-        def opened(name: str) -> Path:
-            if self.local_rank == 0:
-                open_file(self.run, manifest, name, folder)
-            self.group.barrier()
-            return local_copy(self.run, manifest, name, folder)
+            def opened(name: str) -> Path:
+                if name in read:
+                    read[name].result()
+                self.group.barrier()
+                return local_copy(self.run, manifest, name, folder)
 
-        yield opened
+            yield opened
         self.group.barrier()
         if self.local_rank == 0:
             shutil.rmtree(folder, ignore_errors=True)

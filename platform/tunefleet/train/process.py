@@ -35,7 +35,7 @@ from tunefleet.train.loop import Loop, LoopEnd, Parts
 from tunefleet.train.node_files import NodeFiles
 from tunefleet.train.reporting import Reporter
 from tunefleet.train.saver import Saver
-from tunefleet.train.state import RunState, restore
+from tunefleet.train.state import FILES, RunState, restore
 from tunefleet.train.step import ExactStep
 from tunefleet.train.watchdog import Watchdog
 
@@ -179,7 +179,7 @@ def _restore(process: Process, start: StartRecord, exact: ExactStep) -> RunState
     with process.clock.cause(Cause.RESTORE):
         # The manifest that the start was claimed with: the same one on every worker.
         manifest = load_manifest(process.run, start.resumed_from)
-        with process.files.of(manifest) as opened:
+        with process.files.of(manifest, *FILES) as opened:
             state = restore(exact.model, exact.optimizer, opened)
     if process.group.leads:
         _tell(process, "resumed", f"resumed from checkpoint {manifest.name}", state.step)

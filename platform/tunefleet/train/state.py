@@ -22,6 +22,7 @@ from tunefleet.train.image import FileImage
 from tunefleet.train.optimizer import named_trainable
 
 WEIGHTS, MOMENTS, STATE = "weights.safetensors", "moments.safetensors", "state.json"
+FILES = (WEIGHTS, MOMENTS, STATE)
 
 
 class RunState(Document):
