@@ -137,6 +137,9 @@ class MlflowSpec(Spec):
     uri: Text
     experiment: Name
 
+    def _broken_rules(self) -> Iterator[Rule]:
+        yield from rules.mlflow_uri(self.uri)
+
 
 class TrackingSpec(Spec):
     """Where metrics are mirrored to."""
@@ -144,6 +147,10 @@ class TrackingSpec(Spec):
     tensorboard: bool = False
     wandb: WandbSpec | None = None
     mlflow: MlflowSpec | None = None
+
+    def _broken_rules(self) -> Iterator[Rule]:
+        if not self.model_fields_set:
+            yield Rule("names no tracker", (), "add tensorboard: true, wandb or mlflow")
 
 
 class GateSpec(Spec):

@@ -11,6 +11,7 @@ import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from tunefleet.api.base import Rule, Spec
 from tunefleet.api.suggest import did_you_mean
@@ -19,6 +20,8 @@ from tunefleet.api.tasks import TaskDeclaration, TaskOptions, declarations
 _LABEL_PART = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _PREFIX = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _ANNOTATION_BYTES = 262_144
+
+_MLFLOW = {"databricks", "http", "https", "mssql", "mysql", "postgresql", "sqlite"}
 
 
 def exactly_one(block: Spec, given: Mapping[str, object]) -> Iterator[Rule]:
@@ -256,4 +259,22 @@ def _qualified(block: str, key: str) -> Iterator[Rule]:
             (block, key),
             "write it like team or example.com/team: letters, digits, '-', '_' and '.'",
             ((block,),),
+        )
+
+
+def mlflow_uri(uri: str) -> Iterator[Rule]:
+    """An MLflow server or database, without a password in it."""
+    parts = urlsplit(uri)
+    if parts.scheme.partition("+")[0] not in _MLFLOW:
+        yield Rule(
+            "is no MLflow server or database",
+            ("uri",),
+            "give https://host:port, or sqlite:///mlflow.db for a file beside the job",
+        )
+    elif parts.password is not None or (parts.scheme.startswith("http") and parts.username):
+        yield Rule(
+            "holds a secret",
+            ("uri",),
+            "give MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or _TOKEN) in the "
+            "environment; a database's password in its own file or variable",
         )

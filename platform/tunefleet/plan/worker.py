@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from tunefleet.api.base import Document
+from tunefleet.api.job import TrackingSpec
 from tunefleet.plan.document import Plan
 
 
@@ -28,7 +29,8 @@ class WorkerConfig(Document):
     ``job`` is the job as JSON values (camelCase), so that this module does not depend on
     how a job is validated. ``scratch`` is a local folder shared by the run's processes on
     one machine: progress goes out and commands come in through it (``channel``).
-    ``started_ns`` is the machine's monotonic clock at the start of the attempt.
+    ``started_ns`` is the machine's monotonic clock at the start of the attempt. ``tracking`` is
+    the job's, with local paths made absolute.
     """
 
     version: Literal[1] = 1
@@ -41,3 +43,4 @@ class WorkerConfig(Document):
     scratch: str
     price_microdollars_per_hour: int | None = None
     started_ns: int | None = None
+    tracking: TrackingSpec | None = None

@@ -30,8 +30,13 @@ from tunefleet.train.state import WEIGHTS, RunState, restore_weights
 OUTCOME = "report/outcome.json"
 
 
-def finish(run: RunStore, parts: Parts, state: RunState, job: FineTuneJob, scratch: Path) -> None:
-    """Score the best weights on every held-out split and leave bundle, scores and outcome."""
+def finish(
+    run: RunStore, parts: Parts, state: RunState, job: FineTuneJob, scratch: Path
+) -> Outcome | None:
+    """Score the best weights on every held-out split and leave bundle, scores and outcome.
+
+    Returns the outcome on the leader, None elsewhere.
+    """
     best = parts.group.share(lambda: _best_manifest(run, parts, state))
     if best.step != state.step:
         with parts.files.of(best, WEIGHTS) as opened:
@@ -54,21 +59,20 @@ def finish(run: RunStore, parts: Parts, state: RunState, job: FineTuneJob, scrat
         )
         if parts.group.leads:
             run.store.put(run.key("report", f"scores-{split}.npz"), pack_scores(scores))
+    outcome = None
     if parts.group.leads:
-        bundle = _bundle(run, parts, model, job, scratch)
-        run.put_json(
-            OUTCOME,
-            Outcome(
-                steps=state.step,
-                best_step=best.step,
-                stopped_early=state.step < parts.plan.total_steps,
-                chain=state.chain,
-                splits=splits,
-                bundle=bundle,
-                history=state.history,
-            ),
+        outcome = Outcome(
+            steps=state.step,
+            best_step=best.step,
+            stopped_early=state.step < parts.plan.total_steps,
+            chain=state.chain,
+            splits=splits,
+            bundle=_bundle(run, parts, model, job, scratch),
+            history=state.history,
         )
+        run.put_json(OUTCOME, outcome)
     parts.group.barrier()
+    return outcome
 
 
 def _best_manifest(run: RunStore, parts: Parts, state: RunState) -> Manifest:

@@ -196,9 +196,10 @@ class Loop:
                 with self._evaluating(f"scoring the base model on {split}"):
                     before[split] = self._score(split)
         self._state = self._state.model_copy(update={"before": before})
-        self._history.add_evaluation(
-            EvaluationRecord(step=0, metrics=before["validation"], best=False, seconds=0.0)
-        )
+        record = EvaluationRecord(step=0, metrics=before["validation"], best=False, seconds=0.0)
+        self._history.add_evaluation(record)
+        if self._parts.reporter:
+            self._parts.reporter.base(record)
 
     def _score(self, split: str) -> dict[str, float]:
         parts = self._parts

@@ -24,6 +24,7 @@ from tunefleet.channel.folder import RunEnd
 from tunefleet.channel.schema import Event, EventKind
 from tunefleet.cost.clock import CauseClock
 from tunefleet.data.tokens import TokenStore
+from tunefleet.evaluate.result import Outcome
 from tunefleet.plan.worker import WorkerConfig
 from tunefleet.storage.checkpoints import CheckpointWriter, load_manifest
 from tunefleet.storage.run import ExitRecord, FailureRecord, RunStore, StartRecord
@@ -37,6 +38,9 @@ from tunefleet.train.reporting import Reporter
 from tunefleet.train.saver import Saver
 from tunefleet.train.state import FILES, RunState, restore
 from tunefleet.train.step import ExactStep
+from tunefleet.train.trackers.choice import tracked, trackers_of
+from tunefleet.train.trackers.contract import Ending
+from tunefleet.train.trackers.feed import Feed
 from tunefleet.train.watchdog import Watchdog
 
 _ECHO_SECONDS = 3.0
@@ -90,12 +94,17 @@ def run_process(
     torch.set_num_threads(config.plan.threads_per_worker)
     claimed = _claim(process)
     if isinstance(claimed, starts.GiveUp):
+        for last in process.run.starts(address.attempt)[-1:]:
+            _trackers(process, last).close(Ending(Phase.FAILED, claimed.message))
         _write_exit(process, Phase.FAILED, claimed.message, failure=claimed.failure)
         return
+    trackers = _trackers(process, claimed)
     try:
-        _train(process, claimed)
+        _train(process, claimed, trackers)
     except Exception as error:
-        if _record(process, claimed, error):
+        again = _record(process, claimed, error)
+        trackers.close(None if again else Ending(Phase.FAILED, failures.describe(error)))
+        if again:
             raise
 
 
@@ -111,7 +120,18 @@ def _claim(process: Process) -> StartRecord | starts.GiveUp:
     return process.group.share(begin)
 
 
-def _train(process: Process, start: StartRecord) -> None:
+def _trackers(process: Process, start: StartRecord) -> Feed:
+    """Where the leader mirrors the run's numbers to; the others mirror nothing."""
+    trackers = trackers_of(process.config.tracking) if process.group.leads else []
+    if not trackers:
+        return Feed((), None)
+    resumed = None if start.resumed_from is None else start.resumed_step
+    feed = Feed(trackers, tracked(process.config, process.run, resumed_step=resumed))
+    feed.start(lambda message: _tell(process, "warning", message))
+    return feed
+
+
+def _train(process: Process, start: StartRecord, trackers: Feed) -> None:
     config, plan = process.config, process.config.plan
     job = FineTuneJob.model_validate_json(json.dumps(config.job))
     context = TaskContext(job.spec.options, tuple(config.labels), plan.max_length)
@@ -135,7 +155,7 @@ def _train(process: Process, start: StartRecord) -> None:
     )
     state = _restore(process, start, exact)
     watchdog = _watchdog(process, start)
-    reporter, saver = _leaders_tools(process, start)
+    reporter, saver = _leaders_tools(process, start, trackers)
     parts = Parts(
         plan=plan,
         task=task,
@@ -155,15 +175,16 @@ def _train(process: Process, start: StartRecord) -> None:
     try:
         end = Loop(parts, exact, state).run()
         if end.asked_to_stop:
-            _write_exit(
-                process, Phase.STOPPED, f"stopped at step {end.state.step}", step=end.state.step
-            )
+            message = f"stopped at step {end.state.step}"
+            with process.clock.cause(Cause.OTHER):
+                trackers.close(Ending(Phase.STOPPED, message))
+            _write_exit(process, Phase.STOPPED, message, step=end.state.step)
         else:
             # A second model is loaded to prove the bundle: it takes the room of the training.
             exact.close()
             if saver:
                 saver.close()
-            _finish(process, parts, end, job)
+            _finish(process, parts, end, job, trackers)
     finally:
         watchdog.close()
         if saver:
@@ -190,7 +211,9 @@ def _tell(process: Process, kind: EventKind, message: str, step: int | None = No
     process.out.event(Event(kind=kind, message=message, step=step))
 
 
-def _leaders_tools(process: Process, start: StartRecord) -> tuple[Reporter | None, Saver | None]:
+def _leaders_tools(
+    process: Process, start: StartRecord, trackers: Feed
+) -> tuple[Reporter | None, Saver | None]:
     if not process.group.leads:
         return None, None
     plan = process.config.plan
@@ -200,6 +223,7 @@ def _leaders_tools(process: Process, start: StartRecord) -> tuple[Reporter | Non
         process.clock,
         workers=process.group.world,
         price_microdollars_per_hour=process.config.price_microdollars_per_hour,
+        trackers=trackers,
     )
     saver = Saver(
         process.run,
@@ -234,14 +258,34 @@ def _watchdog(process: Process, start: StartRecord) -> Watchdog:
     return Watchdog(stacks, floor_seconds=HANG_FLOOR_SECONDS, on_hang=record)
 
 
-def _finish(process: Process, parts: Parts, end: LoopEnd, job: FineTuneJob) -> None:
+def _finish(process: Process, parts: Parts, end: LoopEnd, job: FineTuneJob, trackers: Feed) -> None:
     if parts.reporter:
         parts.reporter.phase(
             Phase.EVALUATING, end.state.step, "scoring the best checkpoint, making the bundle"
         )
     with process.clock.cause(Cause.EVALUATION):
-        finish.finish(process.run, parts, end.state, job, Path(process.config.scratch))
+        outcome = finish.finish(process.run, parts, end.state, job, Path(process.config.scratch))
+    with process.clock.cause(Cause.OTHER):
+        if outcome is not None:
+            trackers.close(_ending(outcome))
     _write_exit(process, Phase.SUCCEEDED, "finished", step=end.state.step)
+
+
+def _ending(outcome: Outcome) -> Ending:
+    """What trackers keep of a run that ended well."""
+    return Ending(
+        Phase.SUCCEEDED,
+        metrics={
+            f"final/{split}/{name}": value
+            for split, scores in outcome.splits.items()
+            for name, value in scores.after.items()
+        },
+        facts={
+            "bundle": outcome.bundle.uri,
+            "bundle_digest": outcome.bundle.digest,
+            "best_step": str(outcome.best_step),
+        },
+    )
 
 
 def _write_exit(

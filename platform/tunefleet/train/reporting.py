@@ -18,6 +18,7 @@ from tunefleet.cost.clock import CauseClock
 from tunefleet.cost.money import microdollars
 from tunefleet.plan.document import Plan
 from tunefleet.train.step import StepResult
+from tunefleet.train.trackers.feed import Feed
 
 _EVERY_SECONDS = 0.5
 _WINDOW_SECONDS = 30.0
@@ -61,6 +62,7 @@ class Reporter:
         *,
         workers: int,
         price_microdollars_per_hour: int | None,
+        trackers: Feed | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._out = out
@@ -68,6 +70,7 @@ class Reporter:
         self._clock = clock
         self._workers = workers
         self._price = price_microdollars_per_hour
+        self._trackers = trackers or Feed((), None)
         self._now = now
         self._pace = _Pace(deque())
         self._said = float("-inf")
@@ -76,7 +79,6 @@ class Reporter:
         self._loss: tuple[float, int] = (0.0, 0)
         self._best: float | None = None
         self._checkpoint: int | None = None
-        self._newest: Progress | None = None
 
     def begin(self, step: int, best: float | None) -> None:
         """Say where the loop begins."""
@@ -91,19 +93,19 @@ class Reporter:
         finite = result.loss if result.applied else None
         if finite is not None:
             self._loss = (self._loss[0] + finite * result.weight, self._loss[1] + result.weight)
-        self._out.step(
-            StepRecord(
-                step=done,
-                epoch=result.epoch,
-                loss=finite,
-                grad_norm=result.grad_norm if result.applied else None,
-                learning_rate=result.learning_rate,
-                weight=result.weight,
-                units=result.units,
-                tokens=result.tokens,
-                seconds=seconds,
-            )
+        record = StepRecord(
+            step=done,
+            epoch=result.epoch,
+            loss=finite,
+            grad_norm=result.grad_norm if result.applied else None,
+            learning_rate=result.learning_rate,
+            weight=result.weight,
+            units=result.units,
+            tokens=result.tokens,
+            seconds=seconds,
         )
+        self._out.step(record)
+        self._trackers.step(record)
         if not result.applied:
             self.event(
                 "skipped",
@@ -111,15 +113,15 @@ class Reporter:
                 done,
             )
         if self._now() - self._said >= _EVERY_SECONDS or done == self._plan.total_steps:
-            self._speak(done, result.learning_rate)
+            self._trackers.progress(self._speak(done, result.learning_rate))
 
-    def _speak(self, done: int, rate: float | None) -> None:
+    def _speak(self, done: int, rate: float | None) -> Progress:
         self._said = self._now()
         loss_sum, weight = self._loss
         self._loss = (0.0, 0)
         rates = self._pace.rates()
         seconds = {cause: ns / _NANO * self._workers for cause, ns in self._clock.totals().items()}
-        self._newest = Progress(
+        progress = Progress(
             phase=Phase.RUNNING,
             step=done,
             total_steps=self._plan.total_steps,
@@ -137,7 +139,8 @@ class Reporter:
             seconds=seconds,
             cost_microdollars=self._cost(seconds),
         )
-        self._out.progress(self._newest)
+        self._out.progress(progress)
+        return progress
 
     def _cost(self, seconds: dict[Cause, float]) -> int | None:
         if self._price is None:
@@ -146,17 +149,21 @@ class Reporter:
 
     def phase(self, phase: Phase, step: int, note: str = "") -> None:
         """Say that something other than steps goes on."""
-        self._speak(step, None)
-        assert self._newest is not None
-        self._out.progress(self._newest.model_copy(update={"phase": phase, "note": note}))
+        progress = self._speak(step, None)
+        self._out.progress(progress.model_copy(update={"phase": phase, "note": note}))
 
     def paused(self) -> None:
         """Steps stood still (an evaluation): start a new window for the rates."""
         self._pace.marks.clear()
         self._pace.marks.append((self._now(), 0, 0))
 
+    def base(self, record: EvaluationRecord) -> None:
+        """Note what the base model reached: where the curves begin."""
+        self._trackers.evaluation(record)
+
     def evaluation(self, record: EvaluationRecord) -> None:
         """Say what an evaluation found."""
+        self._trackers.evaluation(record)
         name = self._plan.evaluation.metric
         if record.best:
             self._best = record.metrics[name]
@@ -167,6 +174,7 @@ class Reporter:
     def checkpoint(self, step: int, name: str) -> None:
         """Say that a checkpoint is committed."""
         self._checkpoint = step
+        self._trackers.saved()
         self.event("checkpoint", f"checkpoint {name} committed", step)
 
     def event(self, kind: EventKind, message: str, step: int | None = None) -> None:

@@ -22,7 +22,9 @@ def prepare_job(file: JobFile, progress: Callable[[str, int, int], None] | None 
     """The facts of a job; raises a ``TunefleetError`` with all problems at once."""
     from tunefleet.data.cache import cache_root
     from tunefleet.train.prepare import prepare
+    from tunefleet.train.trackers import choice
 
+    choice.require(file.job.spec.tracking)
     return prepare(
         file.job,
         file.base,

@@ -177,6 +177,7 @@ class _Run:
     def _attempt(self, run: RunStore, plan: Plan, prepared: Prepared) -> RunResult:
         from tunefleet.storage.run import Writer
         from tunefleet.train.driver import Interrupts, Watcher, drive
+        from tunefleet.train.trackers import choice as trackers
 
         claim = run.claim_attempt(Writer.here())
         scratch = Path(tempfile.mkdtemp(prefix=f"tunefleet-{run.job}-"))
@@ -197,6 +198,7 @@ class _Run:
             scratch=str(scratch),
             price_microdollars_per_hour=self._price,
             started_ns=self._began_ns,
+            tracking=trackers.resolved(self._job.spec.tracking, self._file.base),
         )
         self._say(
             f"{run.run}, attempt {claim.attempt}: {plan.total_steps} steps of {plan.batch_size} "

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from tests.tiny_models import tiny_bert
-from tunefleet.api.errors import DataError
+from tunefleet.api.errors import DataError, MachineError
 from tunefleet.verbs.check import CheckResult, check
 
 JOB = """\
@@ -110,3 +110,17 @@ def test_what_is_wrong_is_raised_with_file_and_line(job_file: Path) -> None:
     (job_file.parent / "rows.csv").write_text(ROWS + ",good\n")
     with pytest.raises(DataError, match=r"rows\.csv:102: column 'review' is empty"):
         check(job_file, device="cpu")
+
+
+def test_a_tracker_that_cannot_be_used_is_refused_before_the_data_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "nowhere"))
+    (tmp_path / "job.yaml").write_text(JOB + "  tracking: {wandb: {project: films}}\n")
+    with pytest.raises(MachineError) as caught:
+        check(tmp_path / "job.yaml")
+    (problem,) = caught.value.problems
+    assert problem.where == "spec.tracking.wandb"
+    assert "WANDB_MODE=offline" in problem.remedy

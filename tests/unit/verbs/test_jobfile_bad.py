@@ -182,6 +182,9 @@ BAD = [
     Bad("a gate without a bound", EPOCHS, EPOCHS + "  serving: {gate: {metric: f1_macro}} # here\n", "spec.serving.gate", "lets everything through", "add min"),
     Bad("a gate on the wrong side", EPOCHS, EPOCHS + "  serving: {gate: {metric: loss, min: 0.5}} # here\n", "spec.serving.gate.min", "lower is better for loss", "write max: 0.5"),
     Bad("a gate that nothing passes", EPOCHS, EPOCHS + "  serving: {gate: {metric: f1_macro, min: 0.9, max: 0.8}} # here\n", "spec.serving.gate.min", "nothing could pass", "exchange"),
+    Bad("no tracker under tracking", EPOCHS, EPOCHS + "  tracking: {} # here\n", "spec.tracking", "names no tracker", "add tensorboard: true"),
+    Bad("a folder as MLflow's place", EPOCHS, EPOCHS + "  tracking: {mlflow: {uri: ./mlruns, experiment: a}} # here\n", "spec.tracking.mlflow.uri", "is no MLflow server or database", "sqlite:///mlflow.db"),
+    Bad("a password in MLflow's place", EPOCHS, EPOCHS + "  tracking: {mlflow: {uri: 'https://me:secret@host', experiment: a}} # here\n", "spec.tracking.mlflow.uri", "holds a secret", "MLFLOW_TRACKING_PASSWORD"),
     Bad("no workers", EPOCHS, EPOCHS + "  workers: {count: 0} # here\n", "spec.workers.count", "0 is too small", "above 0"),
     # values that other YAML readers take for something else
     Bad("no as a label", COLUMNS, "    labels:\n    - good\n    - no # here\n", f"{D}.labels[1]", "no is read as true or false by other YAML readers", 'put quotes round it: "no"'),
