@@ -94,7 +94,7 @@ def run_process(
     torch.set_num_threads(config.plan.threads_per_worker)
     claimed = _claim(process)
     if isinstance(claimed, starts.GiveUp):
-        for last in process.run.starts(address.attempt)[-1:]:
+        for last in process.run.starts(config.address.attempt)[-1:]:
             _trackers(process, last).close(Ending(Phase.FAILED, claimed.message))
         _write_exit(process, Phase.FAILED, claimed.message, failure=claimed.failure)
         return
