@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -221,11 +222,13 @@ def test_mlflow_keeps_one_run_with_every_step_once(tracked: Tracked) -> None:
 
 
 @pytest.fixture
-def server(tracked: Tracked) -> Iterator[str]:
-    """A real MLflow server on the run's database."""
+def server(tracked: Tracked, tmp_path: Path) -> Iterator[str]:
+    """A real MLflow server on a copy of the run's database."""
     port = free_port()
+    database = tmp_path / "mlflow.db"
+    shutil.copy(tracked.database, database)
     command = [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}"]
-    command += [f"--backend-store-uri=sqlite:///{tracked.database}", "--workers=1"]
+    command += [f"--backend-store-uri=sqlite:///{database}", "--workers=1"]
     environment = os.environ | {
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
@@ -233,7 +236,7 @@ def server(tracked: Tracked) -> Iterator[str]:
     process = subprocess.Popen(
         command,
         env=environment,
-        cwd=tracked.database.parent,
+        cwd=tmp_path,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
