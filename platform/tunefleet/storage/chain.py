@@ -10,6 +10,7 @@ decide nothing. Imports its siblings below it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from tunefleet.api.errors import StorageError
 from tunefleet.storage.faults import MissingError
@@ -48,8 +49,11 @@ def head(run: RunFolder) -> Manifest | None:
     return find_head(run).head
 
 
-def find_head(run: RunFolder) -> Search:
+def find_head(run: RunFolder, scratch: Path | None = None) -> Search:
     """As :func:`head`, and what was passed over on the way.
+
+    The files of a remote head are kept in ``scratch``, so that restoring need not read them
+    again.
 
     StorageError when a newer tunefleet wrote a manifest on the way, when parents form a
     loop, or when the store cannot be read: none of these is a reason to fall back.
@@ -64,7 +68,7 @@ def find_head(run: RunFolder) -> Search:
         except DamagedError as error:
             passed_over.append(error.message)
             continue
-        problems = verify(run, manifest)
+        problems = verify(run, manifest, scratch)
         if not problems:
             return Search(manifest, passed_over, marks)
         passed_over += problems

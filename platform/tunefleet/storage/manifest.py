@@ -150,15 +150,24 @@ def load_manifest(run: RunFolder, key: str) -> Manifest:
     return manifest
 
 
-def verify(run: RunFolder, manifest: Manifest) -> list[str]:
-    """Read every file back, some at once; what is wrong, or nothing. Cheap checks come first."""
+def verify(run: RunFolder, manifest: Manifest, scratch: Path | None = None) -> list[str]:
+    """Read every file back, some at once; what is wrong, or nothing. Cheap checks come first.
+
+    What is read from a remote store is kept in ``scratch``, where :func:`open_file` finds it.
+    """
     problems = size_problems(run, manifest.name, manifest.files)
     if problems:
         return problems
 
     def problem(name: str) -> str | None:
+        key = run.key(CHECKPOINTS, manifest.name, name)
         try:
-            _, sha = run.store.digest(run.key(CHECKPOINTS, manifest.name, name))
+            if scratch is not None and run.store.local_path(key) is None:
+                path = local_copy(run, manifest, name, scratch)
+                run.store.fetch(key, path)
+                _, sha = digest_of_file(path)
+            else:
+                _, sha = run.store.digest(key)
         except MissingError:
             return f"{manifest.name}/{name} is missing"
         if sha != manifest.files[name].sha256:
@@ -195,13 +204,15 @@ def read_file(run: RunFolder, manifest: Manifest, name: str) -> bytes:
 def open_file(run: RunFolder, manifest: Manifest, name: str, scratch: Path) -> Path:
     """A checked file on the local file system, to be memory-mapped.
 
-    On ``file://`` it is the checkpoint's own file; elsewhere a copy in ``scratch``.
+    On ``file://`` it is the checkpoint's own file; elsewhere a copy in ``scratch``, which is
+    fetched unless it is there.
     """
     entry = _entry(run, manifest, name)
     key = run.key(CHECKPOINTS, manifest.name, name)
     path = local_copy(run, manifest, name, scratch)
     if run.store.local_path(key) is None:
-        run.store.fetch(key, path)
+        if not path.exists():
+            run.store.fetch(key, path)
         found = digest_of_file(path)
     else:
         found = run.store.digest(key)

@@ -7,7 +7,7 @@ siblings below it.
 
 from __future__ import annotations
 
-from tunefleet.storage.chain import chain_of, find_head, manifests_by_writer
+from tunefleet.storage.chain import chain_of, find_head, line, manifests_by_writer
 from tunefleet.storage.faults import MissingError
 from tunefleet.storage.folder import RunFolder
 from tunefleet.storage.manifest import (
@@ -18,8 +18,10 @@ from tunefleet.storage.manifest import (
     load_manifest,
     manifest_key,
     mark_of,
+    mark_of_key,
     size_problems,
 )
+from tunefleet.storage.records import StartRecord
 
 
 def retain(run: RunFolder, *, keep_last: int, keep_best: int, higher_is_better: bool) -> list[str]:
@@ -50,7 +52,7 @@ def best(history: list[Manifest], count: int, higher_is_better: bool) -> list[Ma
     return [entry[-1] for entry in sorted(rated, key=lambda entry: entry[:-1])[:count]]
 
 
-def collect(run: RunFolder) -> list[str]:
+def collect(run: RunFolder, start: StartRecord | None = None) -> list[str]:
     """Delete debris: what is no checkpoint of the history and can never become one.
 
     Never touches what a live writer is writing: without a manifest a folder goes only when
@@ -58,14 +60,18 @@ def collect(run: RunFolder) -> list[str]:
     over when a later start has its record (which fixes the history it goes on from) or its
     attempt has an exit record. Both are read before the manifests are listed: the other way
     round a commit in between would look like debris. Unknown names are left alone.
+    ``start`` was claimed just now: what it goes on from need not be verified again.
     """
     newest_start = max(run.start_numbers(), default=(0, 0))
     ended = run.ended_attempts()
-    search = find_head(run)
-    in_line = {mark.name for mark in search.line}
+    if start is None:
+        search = find_head(run)
+        head, history = mark_of(search.head.name) if search.head else None, search.line
+    else:
+        head, history = mark_of_key(start.resumed_from or ""), line(run)
+    in_line = {mark.name for mark in history}
     written = manifests_by_writer(run)
     with_manifest = {mark.name for marks in written.values() for mark in marks}
-    head = mark_of(search.head.name) if search.head else None
     gone = []
     for name in run.store.folders(run.key(CHECKPOINTS)):
         mark = mark_of(name)

@@ -118,16 +118,16 @@ class RunStore(RunFolder):
                 return claim
         raise _no_number(self.uri)
 
-    def claim_start(self, attempt: int, workers: int) -> StartRecord:
+    def claim_start(self, attempt: int, workers: int, scratch: Path | None = None) -> StartRecord:
         """Take the attempt's next start and find what it goes on from.
 
         The number is taken first, which fences all lower starts, and only then is the head
         looked for: no commit that was reported as done can be missed in between. FencedError
-        when a newer attempt or start has come meanwhile.
+        when a newer attempt or start has come meanwhile. ``scratch``: see ``find_head``.
         """
         number = self._take_start(attempt)
         self.check_fence(attempt, number)
-        search = find_head(self)
+        search = find_head(self, scratch)
         record = StartRecord(
             attempt=attempt,
             start=number,

@@ -28,6 +28,11 @@ class NodeFiles:
     local_rank: int
     scratch: Path
 
+    @property
+    def folder(self) -> Path:
+        """Where files of a remote store lie while they are needed."""
+        return self.scratch / "restore"
+
     @contextmanager
     def of(self, manifest: Manifest, *names: str) -> Iterator[Callable[[str], Path]]:
         """Gives the local path of each named file, checked, for the duration of a block.
@@ -36,7 +41,7 @@ class NodeFiles:
         way. Every process of the group asks for the same files in the same order. Raises
         ``DamagedError`` on the process that finds a file altered.
         """
-        folder = self.scratch / "restore"
+        folder = self.folder
         with ThreadPoolExecutor(len(names), thread_name_prefix="restore") as pool:
             read = {
                 name: pool.submit(open_file, self.run, manifest, name, folder)

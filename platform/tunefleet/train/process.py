@@ -115,6 +115,7 @@ def _claim(process: Process) -> StartRecord | starts.GiveUp:
             process.config.address.attempt,
             workers=process.group.world,
             max_failures=process.config.plan.max_failures,
+            scratch=process.files.folder,
         )
 
     return process.group.share(begin)

@@ -9,9 +9,10 @@ and the decision is the same on a laptop and in a cluster.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from tunefleet.api.words import FailureClass
-from tunefleet.storage.checkpoints import collect, head
+from tunefleet.storage.checkpoints import collect
 from tunefleet.storage.run import FailureRecord, RunStore, StartRecord
 
 
@@ -23,31 +24,28 @@ class GiveUp:
     message: str
 
 
-def begin(run: RunStore, attempt: int, *, workers: int, max_failures: int) -> StartRecord | GiveUp:
-    """Claim the next start of an attempt, or say why there will be none."""
+def begin(
+    run: RunStore, attempt: int, *, workers: int, max_failures: int, scratch: Path | None = None
+) -> StartRecord | GiveUp:
+    """Claim the next start of an attempt, or say why it will not go on.
+
+    A remote checkpoint is read once: its files are kept in ``scratch`` for the restore.
+    """
     before = run.starts(attempt)
-    reason = _reason_to_give_up(run, before, max_failures)
-    if reason is not None:
-        return reason
-    start = run.claim_start(attempt, workers)
+    told = most_telling(run.failures(attempt, before[-1].start)) if before else None
+    if told is not None and not told.failure.retryable:
+        return GiveUp(told.failure, told.message)
+    start = run.claim_start(attempt, workers, scratch)
     # What earlier writers left half written can never be completed any more.
-    collect(run)
-    return start
+    collect(run, start)
+    return _reason_to_give_up(start, before, told, max_failures) or start
 
 
 def _reason_to_give_up(
-    run: RunStore, before: list[StartRecord], max_failures: int
+    start: StartRecord, before: list[StartRecord], told: FailureRecord | None, max_failures: int
 ) -> GiveUp | None:
-    if not before:
-        return None
-    newest = before[-1]
-    failures = run.failures(newest.attempt, newest.start)
-    told = most_telling(failures)
-    if told is not None and not told.failure.retryable:
-        return GiveUp(told.failure, told.message)
-    manifest = head(run)
-    reached = manifest.step if manifest else 0
-    in_vain = [start for start in before if start.resumed_step == reached]
+    reached = start.resumed_step
+    in_vain = [earlier for earlier in before if earlier.resumed_step == reached]
     if len(in_vain) <= max_failures:
         return None
     failure = told.failure if told else FailureClass.UNKNOWN

@@ -10,7 +10,7 @@ from tests.plans import a_job
 from tunefleet.api.words import DeviceType
 from tunefleet.plan.document import CheckpointPlan
 from tunefleet.plan.facts import StorageFacts
-from tunefleet.plan.interval import checkpoint_plan, save_cost, young_daly
+from tunefleet.plan.interval import checkpoint_plan, interval_seconds, save_cost, young_daly
 
 FAST = StorageFacts(uri="file:///runs", conditional_put=True, write_bytes_per_second=1e9)
 SLOW = StorageFacts(uri="file:///runs", conditional_put=True, write_bytes_per_second=1e6)
@@ -68,3 +68,14 @@ def test_a_store_that_was_not_measured_is_assumed() -> None:
     cost = save_cost(100_000_000, DeviceType.CUDA, storage)
     assert "50 MB/s (assumed)" in cost.basis
     assert cost.write_seconds == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(("every", "follows"), [("auto", True), (7, False), ("90s", False)])
+def test_only_auto_follows_what_a_save_costs(every: object, follows: bool) -> None:
+    assert planned(every).follows_cost is follows
+
+
+def test_a_dearer_save_is_made_less_often() -> None:
+    assert interval_seconds(0.4, 0.0, workers=2) == pytest.approx(
+        2 * interval_seconds(0.1, 0.0, workers=2)
+    )
