@@ -118,6 +118,14 @@ class BudgetSpec(Spec):
     max_duration: Duration | None = None
     on_exceeded: Literal["Warn", "CheckpointAndStop", "Suspend"] = "CheckpointAndStop"
 
+    def _broken_rules(self) -> Iterator[Rule]:
+        if self.max_cost is None and self.max_duration is None:
+            yield Rule(
+                "a budget without a limit bounds nothing",
+                (),
+                'add maxCost: "25.00", maxDuration: 6h, or both',
+            )
+
 
 class RetrySpec(Spec):
     """How many failures without a new checkpoint in between end the job."""

@@ -15,7 +15,6 @@ from tunefleet.api.job import FineTuneJob, HeldOutSpec, JobSpecBase, SourceSpec
 REFUSED = {
     "spec.profile": "describe the machine under workers.resources, or leave it to the plan",
     "spec.credentials": "give credentials in the environment of the command",
-    "spec.budget": "bound the run with training.maxSteps or training.epochs",
     "spec.serving.service": "remove it; `tunefleet serve` serves the run's bundle",
     "spec.workers.min": "give workers.count instead of a range",
     "spec.workers.max": "give workers.count instead of a range",
@@ -25,8 +24,9 @@ REFUSED = {
         "transformers knows itself"
     ),
     "spec.model.method.type": "set type: lora (or full)",
+    "spec.budget.onExceeded": "set onExceeded: CheckpointAndStop; a later run goes on from there",
 }
-"""Path of each refused field and the remedy; the last two are refused for one value only."""
+"""Path of each refused field and the remedy; the last three are refused for one value only."""
 
 STORES = frozenset({"s3", "gs", "az", "abfs", "abfss", "adl"})
 """Schemes of the object stores a location may lie in."""
@@ -52,19 +52,20 @@ def _fields(spec: JobSpecBase) -> Iterator[Problem]:
     present = {
         "spec.profile": spec.profile is not None,
         "spec.credentials": spec.credentials is not None,
-        "spec.budget": spec.budget is not None,
         "spec.serving.service": spec.serving is not None and spec.serving.service is not None,
         "spec.workers.min": spec.workers.min is not None,
         "spec.workers.max": spec.workers.max is not None,
         "spec.workers.resources.memory": resources.memory is not None,
         "spec.model.trustRemoteCode": spec.model.trust_remote_code,
         "spec.model.method.type": spec.model.method.type == "qlora",
+        "spec.budget.onExceeded": spec.budget is not None and spec.budget.on_exceeded == "Suspend",
     }
     for path, is_present in present.items():
         if is_present:
             value = {
                 "spec.model.trustRemoteCode": ": true",
                 "spec.model.method.type": ": qlora",
+                "spec.budget.onExceeded": ": Suspend",
             }.get(path, "")
             name = path.rpartition(".")[2]
             yield Problem(f"`{name}{value}` is not supported in this version", path, REFUSED[path])

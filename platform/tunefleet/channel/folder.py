@@ -1,8 +1,9 @@
 """Progress out and commands in through a folder of one machine.
 
 Decides the files: ``progress.json`` (replaced), ``events.jsonl`` and ``steps.jsonl``
-(appended), ``command.json`` (replaced). Works between any processes of one machine, needs no
-server and no port, and survives either side. Imports ``api`` and this package alone.
+(appended), ``command.json`` and ``spent.json`` (replaced). Works between any processes of one
+machine, needs no server and no port, and survives either side. Imports ``api``, ``cost`` and
+this package.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from tunefleet.api.base import Document
 from tunefleet.api.words import Command
 from tunefleet.channel.schema import CommandRecord, Event, Progress, StepRecord
+from tunefleet.cost.ledger import Spent
 
 
 def _replace(path: Path, text: str) -> None:
@@ -40,6 +42,10 @@ class RunEnd:
         """Add a step."""
         self._append("steps.jsonl", record)
 
+    def spent(self, record: Spent) -> None:
+        """Replace what has been spent: what is known of a group that is killed."""
+        _replace(self._folder / "spent.json", record.to_json())
+
     def command(self) -> CommandRecord | None:
         """What is asked, if anything."""
         try:
@@ -66,6 +72,13 @@ class WatchEnd:
         """The newest state, if there is one yet."""
         try:
             return Progress.from_json((self._folder / "progress.json").read_text())
+        except FileNotFoundError:
+            return None
+
+    def spent(self) -> Spent | None:
+        """What the newest group had spent when it was last heard of."""
+        try:
+            return Spent.from_json((self._folder / "spent.json").read_text())
         except FileNotFoundError:
             return None
 

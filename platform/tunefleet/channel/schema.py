@@ -18,7 +18,9 @@ class Progress(Document):
     """The newest state of a run; each one replaces the one before.
 
     ``loss`` is the mean over supervised examples or tokens since the last progress.
-    ``seconds`` is worker-seconds by cause, summed over all workers of this attempt so far.
+    ``seconds`` is worker-seconds by cause over all workers and attempts of the run so far, and
+    ``cost_microdollars`` what they cost (None: unpriced), of which ``unpriced_seconds`` have no
+    price. What is left of a budget is None where there is no such limit.
     """
 
     phase: Phase
@@ -37,6 +39,9 @@ class Progress(Document):
     metric_name: str | None = None
     seconds: dict[Cause, float] = {}
     cost_microdollars: int | None = None
+    unpriced_seconds: float = 0.0
+    budget_left_microdollars: int | None = None
+    budget_left_seconds: float | None = None
     note: str = ""
 
 

@@ -24,9 +24,19 @@ def clock_text(seconds: float) -> str:
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
-def cost_text(microdollars: int | None) -> str:
+def cost_text(microdollars: int | None, unpriced_seconds: float = 0.0) -> str:
     """``$0.0123`` or ``unpriced``, never a zero that nobody knows."""
-    return "unpriced" if microdollars is None else format_money(microdollars)
+    if microdollars is None:
+        return "unpriced"
+    more = f" + {clock_text(unpriced_seconds)} unpriced" if unpriced_seconds > 0 else ""
+    return format_money(microdollars) + more
+
+
+def left_text(microdollars: int | None, seconds: float | None) -> str:
+    """What is left of a budget: ``$1.20 and 0:42 of the budget left``; "" without one."""
+    parts = [] if microdollars is None else [format_money(max(0, microdollars))]
+    parts += [] if seconds is None else [clock_text(max(0.0, seconds))]
+    return f"{' and '.join(parts)} of the budget left" if parts else ""
 
 
 def line_of(progress: Progress) -> str:
@@ -43,7 +53,9 @@ def line_of(progress: Progress) -> str:
         parts.append(f"{progress.tokens_per_second:,.0f} tokens/s")
     if progress.eta_seconds is not None and progress.phase is Phase.RUNNING:
         parts.append(f"{clock_text(progress.eta_seconds)} left")
-    parts.append(cost_text(progress.cost_microdollars))
+    parts.append(cost_text(progress.cost_microdollars, progress.unpriced_seconds))
+    left = left_text(progress.budget_left_microdollars, progress.budget_left_seconds)
+    parts += [left] if left else []
     if progress.note:
         parts.append(progress.note)
     return "  ".join(parts)

@@ -27,9 +27,17 @@ Examples:
     help="Show N training rows as the model will see them.",
 )
 @options.device
+@options.price
+@options.price_sheet
 @options.as_json
 def check(
-    job_file: Path, overrides: tuple[str, ...], show: int, device: str, as_json: bool
+    job_file: Path,
+    overrides: tuple[str, ...],
+    show: int,
+    device: str,
+    price: str | None,
+    price_sheet: Path | None,
+    as_json: bool,
 ) -> None:
     """Look for mistakes in JOB_FILE, its model, data and storage, before anything is spent.
 
@@ -38,5 +46,13 @@ def check(
     from tunefleet.verbs.check import check as look
 
     with options.progress_bar(quiet=as_json) as progress:
-        result = look(job_file, overrides, show=show, device=device, progress=progress)
+        result = look(
+            job_file,
+            overrides,
+            show=show,
+            device=device,
+            price=price,
+            price_sheet=price_sheet,
+            progress=progress,
+        )
     options.show(result, as_json=as_json)

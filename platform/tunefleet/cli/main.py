@@ -100,7 +100,8 @@ Examples:
   tunefleet serve job.yaml        answers over HTTP
 
 \b
-Exit codes: 0 done, 1 the run failed, 2 something to mend first, 130/143 interrupted.
+Exit codes: 0 done, 1 the run failed, 2 something to mend first, 3 stopped by its budget,
+130/143 interrupted.
 """,
 )
 @click.option(

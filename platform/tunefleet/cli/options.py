@@ -73,6 +73,16 @@ def price(command: Command) -> Command:
     )(command)
 
 
+def price_sheet(command: Command) -> Command:
+    """``--price-sheet prices.yaml``."""
+    return click.option(
+        "--price-sheet",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="What machines cost, from when until when (default: the file TUNEFLEET_PRICES names).",
+    )(command)
+
+
 def as_json(command: Command) -> Command:
     """``--json``."""
     return click.option(

@@ -22,6 +22,7 @@ Examples:
 @options.workers
 @options.device
 @options.price
+@options.price_sheet
 @options.as_json
 def plan(
     job_file: Path,
@@ -29,6 +30,7 @@ def plan(
     workers: int | None,
     device: str,
     price: str | None,
+    price_sheet: Path | None,
     as_json: bool,
 ) -> None:
     """Show what JOB_FILE would run: how big, how long, how dear, and why.
@@ -39,6 +41,12 @@ def plan(
 
     with options.progress_bar(quiet=as_json) as progress:
         result = make(
-            job_file, overrides, device=device, price=price, workers=workers, progress=progress
+            job_file,
+            overrides,
+            device=device,
+            price=price,
+            price_sheet=price_sheet,
+            workers=workers,
+            progress=progress,
         )
     options.show(result, as_json=as_json)

@@ -1,7 +1,8 @@
 """``tunefleet run``: train a job, or go on with it.
 
 Decides how a run is shown: a live line on a terminal, JSON lines on standard error with
-``--json``, and the exit code: 0 finished, 1 failed, 2 refused, 130 or 143 interrupted.
+``--json``, and the exit code: 0 finished, 1 failed, 2 refused, 3 stopped by its budget, 130 or
+143 interrupted.
 """
 
 from __future__ import annotations
@@ -10,8 +11,16 @@ import contextlib
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from tunefleet.cli import options
+
+if TYPE_CHECKING:
+    from tunefleet.evaluate.result import RunResult
+
+OUT_OF_BUDGET = 3
 
 
 @click.command(
@@ -45,6 +54,7 @@ Examples:
     metavar="DOLLARS",
     help="What a worker costs per hour, for the cost record.",
 )
+@options.price_sheet
 @click.option(
     "--dashboard/--no-dashboard",
     default=None,
@@ -63,6 +73,7 @@ def run(
     fresh: bool,
     device: str,
     price: str | None,
+    price_sheet: Path | None,
     dashboard: bool | None,
     as_json: bool,
 ) -> None:
@@ -73,7 +84,7 @@ def run(
     """
     from rich.console import Console
 
-    from tunefleet.api.words import Phase
+    from tunefleet.api.words import FailureClass, Phase
     from tunefleet.channel.terminal import JsonLines, TerminalLine
     from tunefleet.train.driver import Interrupts, StoppedAtOnce
     from tunefleet.verbs.run import run as run_job
@@ -90,6 +101,7 @@ def run(
                 fresh=fresh,
                 device=device,
                 price=price,
+                price_sheet=price_sheet,
                 dashboard=not as_json and sys.stdout.isatty() if dashboard is None else dashboard,
                 workers=workers,
                 observer=line,
@@ -107,9 +119,20 @@ def run(
         click.echo(result.to_json())
     else:
         render(result, Console())
+    if result.phase is Phase.STOPPED and result.failure is FailureClass.BUDGET:
+        click.echo(
+            f"{result.message}; saved at step {_saved(result)}; raise spec.budget (or --set "
+            f"budget.…) and go on with: tunefleet run {job_file}",
+            err=True,
+        )
+        sys.exit(OUT_OF_BUDGET)
     if result.phase is Phase.STOPPED:
         click.echo(f"saved at step {result.steps}; go on with: tunefleet run {job_file}", err=True)
         sys.exit(_interrupted(interrupts.received))
+
+
+def _saved(result: RunResult) -> int:
+    return max((checkpoint.step for checkpoint in result.checkpoints), default=0)
 
 
 def _interrupted(received: list[int]) -> int:

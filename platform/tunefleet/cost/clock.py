@@ -9,8 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from tunefleet.api.words import Cause
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A clock as it stood ``at`` a reading: totals in nanoseconds, and what time goes to."""
+
+    at: int
+    cause: Cause
+    totals: dict[Cause, int]
 
 
 class CauseClock:
@@ -18,9 +28,12 @@ class CauseClock:
 
     ``now`` returns monotonic nanoseconds (``time.monotonic_ns``). A reading before the last
     one counts as no time at all, so that a total never shrinks.
+
+    While work that was lost is done again (:meth:`recover`), all time is that of recovery,
+    whatever cause is switched to.
     """
 
-    __slots__ = ("_cause", "_last", "_now", "_start", "_totals")
+    __slots__ = ("_cause", "_last", "_now", "_recovering", "_start", "_totals")
 
     def __init__(
         self,
@@ -33,12 +46,24 @@ class CauseClock:
         self._now = now
         self._start = self._last = now() if since is None else since
         self._cause = start
+        self._recovering = False
         self._totals: dict[Cause, int] = {start: 0}
+
+    @property
+    def began(self) -> int:
+        """The reading from which time counts."""
+        return self._start
 
     @property
     def current(self) -> Cause:
         """The cause that time goes to right now."""
-        return self._cause
+        return Cause.RECOVERY if self._recovering else self._cause
+
+    def recover(self, on: bool) -> None:
+        """Whether time goes to recovery from now on, until this is called again."""
+        if on is not self._recovering:
+            self._settle()
+            self._recovering = on
 
     def switch(self, cause: Cause) -> Cause:
         """Give time to ``cause`` from now on; returns the cause it went to before."""
@@ -69,7 +94,20 @@ class CauseClock:
         """Nanoseconds from the start to the last reading (see :meth:`totals`)."""
         return self._last - self._start
 
+    def read(self) -> Reading:
+        """The clock now."""
+        totals = self.totals()
+        return Reading(self._last, self.current, totals)
+
+    def advance(self, moment: int) -> dict[Cause, int]:
+        """Give the time up to ``moment``, which was read elsewhere, to the current cause.
+
+        Returns the totals then.
+        """
+        spent = max(moment - self._last, 0)
+        self._totals[self.current] = self._totals.get(self.current, 0) + spent
+        self._last += spent
+        return dict(self._totals)
+
     def _settle(self) -> None:
-        reading = max(self._now(), self._last)
-        self._totals[self._cause] += reading - self._last
-        self._last = reading
+        self.advance(self._now())

@@ -35,11 +35,17 @@ def parse_price(text: str) -> int:
 
 def microdollars(seconds: float, price_microdollars_per_hour: int) -> int:
     """What so many worker-seconds cost, rounded half up."""
-    exact = Fraction(seconds) * price_microdollars_per_hour
-    return _half_up(exact.numerator, exact.denominator * 3600)
+    return rounded(Fraction(seconds) * price_microdollars_per_hour / 3600)
 
 
-def shared(amount_microdollars: int, weights: Mapping[Cause, float]) -> dict[Cause, int]:
+def rounded(exact: Fraction) -> int:
+    """Micro-dollars, rounded half up."""
+    return _half_up(exact.numerator, exact.denominator)
+
+
+def shared(
+    amount_microdollars: int, weights: Mapping[Cause, float] | Mapping[Cause, Fraction]
+) -> dict[Cause, int]:
     """An amount in proportion to weights (seconds by cause); the parts add up to it exactly.
 
     Every part is rounded down, then the micro-dollars that are missing go to the largest

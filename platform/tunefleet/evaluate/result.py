@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 from tunefleet.api.base import Document
-from tunefleet.api.words import Cause, Phase
+from tunefleet.api.words import Cause, FailureClass, Phase
 from tunefleet.channel.schema import EvaluationRecord
 
 
@@ -84,12 +84,18 @@ class Outcome(Document):
 class RunResult(Document):
     """The end of a run. ``seconds`` are worker-seconds by cause over all attempts.
 
+    They are wall time (``metered_seconds``, from the start of the command to the end of its
+    workers, over all attempts) × workers; ``unpriced_seconds`` of them have no price. ``money``
+    is micro-dollars by cause and adds up to ``cost_microdollars`` (None: unpriced, not free).
+    ``failure`` says why a run that did not finish ended.
+
     ``splits`` is keyed by ``validation`` and, where the job has one, ``test``.
     ``resumed_from`` is the step at which this attempt went on (0: it began).
     """
 
     version: Literal[1] = 1
     phase: Phase
+    failure: FailureClass | None = None
     message: str = ""
     job: str
     namespace: str
@@ -110,7 +116,10 @@ class RunResult(Document):
     report: str | None = None
     seconds: dict[Cause, float] = {}
     wall_seconds: float
+    metered_seconds: float = 0.0
     cost_microdollars: int | None = None
+    money: dict[Cause, int] = {}
+    unpriced_seconds: float = 0.0
     price_microdollars_per_hour: int | None = None
     checkpoints: list[CheckpointResult] = []
     digest_chain: str = ""

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from tunefleet.api.job import FineTuneJob
 from tunefleet.api.tasks import Metric
 from tunefleet.api.words import Cause
-from tunefleet.cost.money import shared
 from tunefleet.evaluate.content import (
     BaselineContent,
     CauseShare,
@@ -261,8 +260,8 @@ def causes(result: RunResult) -> list[CauseShare]:
     total = sum(seconds.values())
     if not seconds or total <= 0:
         return []
-    cost = result.cost_microdollars
-    money = {} if cost is None else shared(cost, seconds)
+    priced = result.cost_microdollars is not None
+    money = {cause: result.money.get(cause, 0) for cause in seconds} if priced else {}
     return [
         CauseShare(cause=cause, seconds=spent, share=spent / total, microdollars=money.get(cause))
         for cause, spent in seconds.items()

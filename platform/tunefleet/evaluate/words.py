@@ -73,6 +73,14 @@ def money(microdollars: int | None) -> str:
     return f"{whole}.{digits.rstrip('0'):0<2}"
 
 
+def cost(microdollars: int | None, unpriced_seconds: float) -> str:
+    """Dollars, and the worker time beside them that nobody knows the price of."""
+    text = money(microdollars)
+    if microdollars is None or unpriced_seconds <= 0:
+        return text
+    return f"{text} + {duration(unpriced_seconds)} unpriced"
+
+
 def exact_money(microdollars: int | None) -> str:
     """Dollars to the micro-dollar, for columns that must add up."""
     return "unpriced" if microdollars is None else f"${microdollars / 1e6:,.6f}"

@@ -89,6 +89,22 @@ class EvaluationPlan(Document):
     min_delta: float = 0.0
 
 
+class BudgetPlan(Document):
+    """The limits of a run over all its attempts, and what is kept back at its end.
+
+    ``reserve`` is in seconds: it stops when spent + reserve reaches a limit. ``ending_seconds``
+    is the part of it that comes after the last look at the clock: the checkpoint, and what
+    ends a run. ``start_seconds`` is what a start is expected to take before its first step.
+    """
+
+    max_microdollars: int | None = None
+    max_seconds: int | None = None
+    on_exceeded: Literal["Warn", "CheckpointAndStop"]
+    reserve: Estimate
+    ending_seconds: float
+    start_seconds: float
+
+
 class Plan(Document):
     """What will be run. ``micro_batch`` in units; ``total_steps`` in optimiser steps.
 
@@ -133,6 +149,7 @@ class Plan(Document):
     seconds: Estimate
     cost_dollars: Estimate | None = None
     price_microdollars_per_hour: int | None = None
+    budget: BudgetPlan | None = None
     padded_tokens: int = 0
     device_name: str = ""
     decisions: list[Decision] = []

@@ -10,8 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tunefleet.api.job import FineTuneJob
+from tunefleet.api.rates import Rate
 from tunefleet.api.words import DeviceType
 from tunefleet.plan import choices, memory, schedule, time
+from tunefleet.plan.budget import Bill, Needs, budget_plan
 from tunefleet.plan.defaults import explain_defaults
 from tunefleet.plan.digest import spec_digest
 from tunefleet.plan.document import (
@@ -104,20 +106,26 @@ def make_plan(
     price_microdollars_per_hour: int | None = None,
     measured_flops_per_second: float | None = None,
     frozen: Plan | None = None,
+    spent: Bill | None = None,
+    rate: Rate | None = None,
 ) -> Plan:
     """Make the plan; raises ``SpecError`` with every contradiction at once.
 
     ``price_microdollars_per_hour`` is per worker. ``measured_flops_per_second``, of one worker,
     stands above the stated rates. ``frozen`` is the plan of a run that goes on: its micro-batch
-    and precision are kept, everything that does not touch the numbers is planned anew.
+    and precision are kept, everything that does not touch the numbers is planned anew. ``spent``
+    is what that run has spent already of the job's budget; ``rate`` a price in another form.
     """
     notes = Notes()
     making = _settle(job, facts, machine, frozen, notes)
-    timing = _Timing(making, price_microdollars_per_hour, measured_flops_per_second)
+    workers, price = making.placement.workers, price_microdollars_per_hour
+    together = rate.together(workers) if rate else None if price is None else price * workers
+    price = None if together is None else round(together / workers)
+    timing = _Timing(making, price, measured_flops_per_second)
     checkpoints = checkpoint_plan(
         job.spec.checkpoints,
         timing.save,
-        workers=making.placement.workers,
+        workers=workers,
         evaluation_steps=min(making.evaluation.every_steps, making.lasting.total_steps),
     )
     if job.spec.checkpoints.every == "auto":
@@ -127,26 +135,9 @@ def make_plan(
             "checkpoint's basis shows it), and every evaluation"
         )
         notes.decide("spec.checkpoints.every", often, reason)
-    return _written(making, timing, checkpoints, notes)
-
-
-def measured_flops(
-    job: FineTuneJob, facts: Facts, done: Plan, *, steps: int, train_seconds: float
-) -> float | None:
-    """Operations per second of one worker, from a run that was planned as ``done``.
-
-    ``train_seconds`` are the worker-seconds that ``steps`` took, updates and reductions
-    included. None where nothing was measured.
-    """
-    if steps <= 0 or train_seconds <= 0 or not done.padded_tokens:
-        return None
-    per_token = time.training_flops(
-        facts.model,
-        time.mean_length(facts.data.train.lengths),
-        vocabulary_logits=job.spec.declaration.weight_unit == "tokens",
-        checkpointing=done.gradient_checkpointing,
-    )
-    return per_token * steps * done.padded_tokens / done.steps_per_epoch / train_seconds
+    budget = budget_plan(job.spec.budget, timing.needs, spent or Bill(), together, workers, notes)
+    notes.raise_problems()
+    return _written(making, timing, checkpoints, notes).model_copy(update={"budget": budget})
 
 
 def _settle(
@@ -308,14 +299,12 @@ class _Timing:
         size = memory.checkpoint_bytes(self.making.space.shape(self.making.micro_batch))
         return save_cost(size, self.making.placement.device.type, self.making.facts.storage)
 
-    def run(self, checkpoints: CheckpointPlan) -> Estimate:
-        """Expected seconds of the run."""
-        making, lasting = self.making, self.making.lasting
-        placement, steps = making.placement, lasting.total_steps
-        every = making.evaluation.every_steps
-        evaluations = steps // every + (steps % every > 0) + 1
-        data, padding = making.facts.data, self.padding
-        engine = time.Engine(
+    @property
+    def engine(self) -> time.Engine:
+        """What computes."""
+        making = self.making
+        placement = making.placement
+        return time.Engine(
             model=making.facts.model,
             device=placement.device,
             rate=time.device_rate(
@@ -324,12 +313,38 @@ class _Timing:
             workers=placement.workers,
             vocabulary_logits=making.space.vocabulary_logits,
             checkpointing=making.job.spec.training.gradient_checkpointing,
-            length=time.mean_length(data.train.lengths),
+            length=time.mean_length(making.facts.data.train.lengths),
         )
-        return engine.run_seconds(
+
+    @property
+    def step_tokens(self) -> float:
+        """Padded tokens of a step."""
+        return self.padding.padded_tokens / self.making.lasting.steps_per_epoch
+
+    @property
+    def needs(self) -> Needs:
+        """What a start and an end take, in seconds."""
+        engine, save, data = self.engine, self.save, self.making.facts.data
+        validation, test = _sorted_tokens(data.validation), _sorted_tokens(data.test)
+        return Needs(
+            start=engine.start_seconds,
+            step=engine.step_seconds(self.step_tokens, engine.rate.value),
+            evaluation=engine.scoring_seconds(validation),
+            checkpoint=save.stall_seconds + save.write_seconds,
+            scoring=engine.scoring_seconds(validation + test),
+            end=engine.end_seconds,
+        )
+
+    def run(self, checkpoints: CheckpointPlan) -> Estimate:
+        """Expected seconds of the run."""
+        making, steps = self.making, self.making.lasting.total_steps
+        every = making.evaluation.every_steps
+        evaluations = steps // every + (steps % every > 0) + 1
+        data = making.facts.data
+        return self.engine.run_seconds(
             time.Work(
                 steps=steps,
-                step_tokens=padding.padded_tokens / lasting.steps_per_epoch,
+                step_tokens=self.step_tokens,
                 # Test rows are looked at before training and at the end.
                 forward_tokens=evaluations * _sorted_tokens(data.validation)
                 + 2 * _sorted_tokens(data.test),

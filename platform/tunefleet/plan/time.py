@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tunefleet.api.job import FineTuneJob
 from tunefleet.api.words import DeviceType, Precision
-from tunefleet.plan.document import Estimate
-from tunefleet.plan.facts import DeviceFacts, ModelFacts
+from tunefleet.plan.document import Estimate, Plan
+from tunefleet.plan.facts import DeviceFacts, Facts, ModelFacts
 from tunefleet.plan.memory import gated
 from tunefleet.plan.notes import some
 
@@ -131,6 +132,25 @@ def device_rate(
     return Rate(base * _USED, base * _USED_LOW, base * _USED_HIGH, basis)
 
 
+def measured_flops(
+    job: FineTuneJob, facts: Facts, done: Plan, *, steps: int, train_seconds: float
+) -> float | None:
+    """Operations per second of one worker, from a run that was planned as ``done``.
+
+    ``train_seconds`` are the worker-seconds that ``steps`` took, updates and reductions
+    included. None where nothing was measured.
+    """
+    if steps <= 0 or train_seconds <= 0 or not done.padded_tokens:
+        return None
+    per_token = training_flops(
+        facts.model,
+        mean_length(facts.data.train.lengths),
+        vocabulary_logits=job.spec.declaration.weight_unit == "tokens",
+        checkpointing=done.gradient_checkpointing,
+    )
+    return per_token * steps * done.padded_tokens / done.steps_per_epoch / train_seconds
+
+
 @dataclass(frozen=True, slots=True)
 class Engine:
     """What the work is done with. ``rate`` is one worker's; ``length`` what a token sees."""
@@ -160,6 +180,21 @@ class Engine:
         share = 2 * (self.workers - 1) / self.workers
         reduce = share * state / _LINK_RATE[self.device.type]
         return tokens * self.token_flops / (speed * self.workers) + reduce + update
+
+    @property
+    def start_seconds(self) -> float:
+        """Seconds before the first step: processes, imports, the model."""
+        return _START + self.model.parameters * 4 / _LOAD_RATE
+
+    @property
+    def end_seconds(self) -> float:
+        """Seconds after the last evaluation: bundle and report."""
+        return _END
+
+    def scoring_seconds(self, tokens: float) -> float:
+        """Seconds of a forward pass over so many tokens."""
+        forward = forward_flops(self.model, self.length, vocabulary_logits=self.vocabulary_logits)
+        return tokens * forward / (self.rate.value * self.workers)
 
     def run_seconds(self, work: Work) -> Estimate:
         """Wall seconds of the whole run with bounds."""

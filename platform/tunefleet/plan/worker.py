@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from tunefleet.api.base import Document
 from tunefleet.api.job import TrackingSpec
+from tunefleet.api.rates import Rate
 from tunefleet.plan.document import Plan
 
 
@@ -29,8 +30,9 @@ class WorkerConfig(Document):
     ``job`` is the job as JSON values (camelCase), so that this module does not depend on
     how a job is validated. ``scratch`` is a local folder shared by the run's processes on
     one machine: progress goes out and commands come in through it (``channel``).
-    ``started_ns`` is the machine's monotonic clock at the start of the attempt. ``tracking`` is
-    the job's, with local paths made absolute.
+    ``started_ns`` is the machine's monotonic clock at the start of the attempt; ``rates`` are
+    the prices of its time, fixed when it starts (none: unpriced). ``tracking`` is the job's,
+    with local paths made absolute.
     """
 
     version: Literal[1] = 1
@@ -41,6 +43,6 @@ class WorkerConfig(Document):
     labels: list[str]
     stores: dict[str, str]
     scratch: str
-    price_microdollars_per_hour: int | None = None
+    rates: list[Rate] = []
     started_ns: int | None = None
     tracking: TrackingSpec | None = None

@@ -9,6 +9,8 @@ Imports ``api`` and its siblings below it.
     attempts/0001/starts/0001/CLAIM            the number is taken: lower starts are fenced
     attempts/0001/starts/0001/START.json       what it resumed from
     attempts/0001/starts/0001/failures/…       what its workers died of
+    attempts/0001/starts/0001/SPENT.json       its time and money by cause so far
+    attempts/0001/SPENT.json                   what went by after the last start
     checkpoints/<step>-<attempt>.<start>.<n>-<nonce>/…, MANIFEST.json last
 """
 
@@ -21,6 +23,7 @@ from dataclasses import dataclass
 
 from tunefleet.api.base import Document
 from tunefleet.api.errors import StorageError
+from tunefleet.cost.ledger import TAIL, Spent
 from tunefleet.storage.faults import FencedError, MissingError
 from tunefleet.storage.records import (
     Claim,
@@ -36,6 +39,7 @@ _CLAIM = re.compile(r"attempts/(\d{4,9})/CLAIM")
 _START_CLAIM = re.compile(r"attempts/(\d{4,9})/starts/(\d{4,9})/CLAIM")
 _START = re.compile(r"attempts/(\d{4,9})/starts/(\d{4,9})/START\.json")
 _EXIT = re.compile(r"attempts/(\d{4,9})/EXIT\.json")
+_SPENT = re.compile(r"attempts/(\d{4,9})/(?:starts/(\d{4,9})/)?SPENT\.json")
 _FAILURE = re.compile(r"attempts/(\d{4,9})/starts/(\d{4,9})/failures/(-?\d+)-(\d+)\.json")
 
 
@@ -162,6 +166,21 @@ class RunFolder:
     def ended_attempts(self) -> set[int]:
         """Attempts that have written their exit record."""
         return {numbers[0] for numbers in self._numbers(_EXIT, "attempts")}
+
+    # -- what it cost ------------------------------------------------------------------
+
+    def spent(self) -> list[Spent]:
+        """What every start has spent, and the tails, in the order of time."""
+        own = len(self.key("x")) - 1
+        keys = (key[own:] for key, _ in self.store.list(self.key("attempts")))
+        found = (self._record(Spent, key) for key in keys if _SPENT.fullmatch(key))
+        known = (record for record in found if record is not None)
+        return sorted(known, key=lambda record: (record.attempt, record.begun_ns))
+
+    def put_spent(self, record: Spent) -> None:
+        """Keep what a start has spent so far, in the place of what it had said before."""
+        start = "" if record.start == TAIL else f"starts/{record.start:04d}/"
+        self.put_json(f"attempts/{record.attempt:04d}/{start}SPENT.json", record)
 
     # -- inside ------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import argparse
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 
@@ -50,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     address = config.address
     run = RunStore(open_store(address.uri, Path.cwd()), address.namespace, address.job, address.run)
     ended = conclude(
-        run, address.attempt, Path(config.scratch), unsaid="the process ended without a word"
+        run, config, unsaid="the process ended without a word", now_ns=time.monotonic_ns()
     )
     print(f"{ended.phase}: {ended.message}", file=sys.stderr)
     return 1 if ended.phase is Phase.FAILED else 0

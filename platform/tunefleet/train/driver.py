@@ -17,12 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from tunefleet.api.words import Command, DeviceType
+from tunefleet.api.words import Command, DeviceType, FailureClass, Phase
 from tunefleet.channel.folder import WatchEnd
 from tunefleet.channel.schema import Event, Progress
 from tunefleet.plan.worker import WorkerConfig
 from tunefleet.storage.run import ExitRecord, RunStore
-from tunefleet.train.conclude import conclude
+from tunefleet.train.budget import hard_limit
+from tunefleet.train.conclude import conclude, leave_account
 from tunefleet.train.environment import LocalRay, local_ray, process_environment
 
 _POLL_SECONDS = 0.2
@@ -67,6 +68,10 @@ class StoppedAtOnce(Exception):
     """A second interrupt: nothing was waited for."""
 
 
+class OutOfBudget(Exception):
+    """The limit itself is reached: the workers did not stop in time by themselves."""
+
+
 def drive(
     config: WorkerConfig,
     run: RunStore,
@@ -82,31 +87,49 @@ def drive(
     plan = config.plan
     scratch = Path(config.scratch)
     failure: list[BaseException] = []
-    with (
-        interrupts.caught(),
-        local_ray(
-            cpus=plan.workers * plan.threads_per_worker,
-            gpus=plan.workers if plan.device is DeviceType.CUDA else 0,
-            dashboard=dashboard,
-            environment=process_environment(plan.threads_per_worker),
-        ) as ray,
-    ):
-        watcher.started(ray)
-        thread = threading.Thread(
-            target=_fit, args=(config, scratch, failure), name="fit", daemon=True
+    deadline = hard_limit(run, config)
+    try:
+        with (
+            interrupts.caught(),
+            local_ray(
+                cpus=plan.workers * plan.threads_per_worker,
+                gpus=plan.workers if plan.device is DeviceType.CUDA else 0,
+                dashboard=dashboard,
+                environment=process_environment(plan.threads_per_worker),
+            ) as ray,
+        ):
+            watcher.started(ray)
+            thread = threading.Thread(
+                target=_fit, args=(config, scratch, failure), name="fit", daemon=True
+            )
+            thread.start()
+            _watch(thread, WatchEnd(scratch), watcher, interrupts, deadline)
+    except OutOfBudget:
+        return conclude(
+            run,
+            config,
+            unsaid="budget: the limit was reached before the workers had stopped by themselves",
+            now_ns=time.monotonic_ns(),
+            phase=Phase.STOPPED,
+            failure=FailureClass.BUDGET,
         )
-        thread.start()
-        _watch(thread, WatchEnd(scratch), watcher, interrupts)
+    except BaseException:
+        leave_account(run, config, time.monotonic_ns())
+        raise
     unsaid = (
         f"the workers ended without a word: {failure[0]}"
         if failure
         else "the workers ended without a word"
     )
-    return conclude(run, config.address.attempt, scratch, unsaid=unsaid)
+    return conclude(run, config, unsaid=unsaid, now_ns=time.monotonic_ns())
 
 
 def _watch(
-    thread: threading.Thread, folder: WatchEnd, watcher: Watcher, interrupts: Interrupts
+    thread: threading.Thread,
+    folder: WatchEnd,
+    watcher: Watcher,
+    interrupts: Interrupts,
+    deadline: int | None,
 ) -> None:
     asked = False
     while True:
@@ -125,6 +148,8 @@ def _watch(
             watcher.stopping(name)
         if len(interrupts.received) > 1:
             raise StoppedAtOnce
+        if deadline is not None and time.monotonic_ns() >= deadline:
+            raise OutOfBudget
         time.sleep(_POLL_SECONDS)
 
 

@@ -29,6 +29,7 @@ from tunefleet.train import ledger
 from tunefleet.train.failures import DivergedError
 from tunefleet.train.group import Group
 from tunefleet.train.history import HistoryBuilder
+from tunefleet.train.metering import Meter
 from tunefleet.train.node_files import NodeFiles
 from tunefleet.train.reporting import Reporter
 from tunefleet.train.saver import Saver
@@ -54,6 +55,7 @@ class Parts:
     group: Group
     device: torch.device
     clock: CauseClock
+    meter: Meter
     model_path: Path
     files: NodeFiles
     saver: Saver | None = None
@@ -89,6 +91,7 @@ class Loop:
             self._look_before()
         if self._parts.reporter:
             self._parts.reporter.begin(self._state.step, self._state.best_metric)
+        self._parts.meter.begin_loop(self._state.step)
         self._parts.model.train()
         try:
             for work in self._prefetched():
@@ -135,6 +138,7 @@ class Loop:
         self._state = self._state.model_copy(
             update={"step": done, "chain": ledger.extend(self._state.chain, done, result.digest)}
         )
+        self._parts.meter.stepped(done)
         if self._parts.reporter:
             self._parts.reporter.step(done, result, time.monotonic() - began)
         self._parts.beat()
@@ -159,7 +163,9 @@ class Loop:
         every = self._seconds_between_saves()
         late = every is not None and time.monotonic() - self._saved_at >= every
         return Votes(
-            stop=self._parts.interrupted() or asked is Command.CHECKPOINT_AND_STOP,
+            stop=self._parts.interrupted()
+            or asked is Command.CHECKPOINT_AND_STOP
+            or (reporter is not None and reporter.budget_is_spent()),
             save=asked is Command.CHECKPOINT_NOW or (self._parts.group.leads and late),
         )
 
@@ -182,8 +188,9 @@ class Loop:
     def _save(self, metric: float | None) -> None:
         self._saved_at = time.monotonic()
         self._state = self._state.model_copy(update={"history": self._history.snapshot()})
-        if self._parts.saver:
-            with self._parts.clock.cause(Cause.CHECKPOINT):
+        with self._parts.clock.cause(Cause.CHECKPOINT):
+            self._parts.meter.join()
+            if self._parts.saver:
                 self._parts.saver.save(
                     self._parts.model, self._exact.optimizer, self._state, metric
                 )

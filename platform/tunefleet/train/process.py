@@ -12,7 +12,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -27,10 +27,12 @@ from tunefleet.data.tokens import TokenStore
 from tunefleet.evaluate.result import Outcome
 from tunefleet.plan.worker import WorkerConfig
 from tunefleet.storage.checkpoints import CheckpointWriter, load_manifest
-from tunefleet.storage.run import ExitRecord, FailureRecord, RunStore, StartRecord
+from tunefleet.storage.manifest import Manifest
+from tunefleet.storage.run import FailureRecord, RunStore, StartRecord
 from tunefleet.tasks import task_of
 from tunefleet.tasks.contract import TaskContext
-from tunefleet.train import failures, finish, starts
+from tunefleet.train import exits, failures, finish, metering, starts
+from tunefleet.train.budget import BudgetWatch
 from tunefleet.train.group import Group
 from tunefleet.train.loop import Loop, LoopEnd, Parts
 from tunefleet.train.node_files import NodeFiles
@@ -59,6 +61,7 @@ class Process:
     out: RunEnd
     clock: CauseClock
     interrupted: Callable[[], bool]
+    now_ns: Callable[[], int]
 
 
 def device_of(device: DeviceType, local_rank: int) -> torch.device:
@@ -74,8 +77,11 @@ def run_process(
     *,
     local_rank: int,
     interrupted: Callable[[], bool] = lambda: False,
+    now_ns: Callable[[], int] = time.monotonic_ns,
 ) -> None:
     """Do this process's part of the run; returns when the run ended, one way or another.
+
+    ``now_ns`` is the machine's monotonic clock, by which time is metered.
 
     Raises only what a restart of the group can mend; the record of it is in storage already.
     """
@@ -87,20 +93,27 @@ def run_process(
         run=run,
         files=NodeFiles(run, group, local_rank, Path(config.scratch)),
         out=RunEnd(Path(config.scratch)),
-        clock=CauseClock(time.monotonic_ns, Cause.STARTUP, since=config.started_ns),
+        clock=CauseClock(now_ns, Cause.STARTUP, since=config.started_ns),
         interrupted=interrupted,
+        now_ns=now_ns,
     )
     process.clock.switch(Cause.INIT)
     torch.set_num_threads(config.plan.threads_per_worker)
-    claimed = _claim(process)
+    claimed, opening = _claim(process)
     if isinstance(claimed, starts.GiveUp):
         for last in process.run.starts(config.address.attempt)[-1:]:
             _trackers(process, last).close(Ending(Phase.FAILED, claimed.message))
-        _write_exit(process, Phase.FAILED, claimed.message, failure=claimed.failure)
+        if process.group.leads:
+            exits.give_up(process.run, config.address.attempt, claimed)
         return
+    if opening.follows or config.started_ns is None:
+        process = replace(process, clock=metering.clock_of(opening, now_ns))
+    meter = metering.Meter(
+        process.clock, process.group, process.run, process.out, opening, config.rates, now_ns
+    )
     trackers = _trackers(process, claimed)
     try:
-        _train(process, claimed, trackers)
+        _train(process, claimed, meter, trackers)
     except Exception as error:
         again = _record(process, claimed, error)
         trackers.close(None if again else Ending(Phase.FAILED, failures.describe(error)))
@@ -108,15 +121,26 @@ def run_process(
             raise
 
 
-def _claim(process: Process) -> StartRecord | starts.GiveUp:
-    def begin() -> StartRecord | starts.GiveUp:
-        return starts.begin(
+def _claim(process: Process) -> tuple[StartRecord | starts.GiveUp, metering.Opening]:
+    address = process.config.address
+
+    def begin() -> tuple[StartRecord | starts.GiveUp, metering.Opening]:
+        start = starts.begin(
             process.run,
-            process.config.address.attempt,
+            address.attempt,
             workers=process.group.world,
             max_failures=process.config.plan.max_failures,
             scratch=process.files.folder,
         )
+        opening = metering.open_account(
+            process.run,
+            address.attempt,
+            0 if isinstance(start, starts.GiveUp) else start.start,
+            Path(process.config.scratch),
+            attempt_ns=process.config.started_ns,
+            now_ns=process.clock.began,
+        )
+        return start, opening
 
     return process.group.share(begin)
 
@@ -132,7 +156,7 @@ def _trackers(process: Process, start: StartRecord) -> Feed:
     return feed
 
 
-def _train(process: Process, start: StartRecord, trackers: Feed) -> None:
+def _train(process: Process, start: StartRecord, meter: metering.Meter, trackers: Feed) -> None:
     config, plan = process.config, process.config.plan
     job = FineTuneJob.model_validate_json(json.dumps(config.job))
     context = TaskContext(job.spec.options, tuple(config.labels), plan.max_length)
@@ -156,7 +180,14 @@ def _train(process: Process, start: StartRecord, trackers: Feed) -> None:
     )
     state = _restore(process, start, exact)
     watchdog = _watchdog(process, start)
-    reporter, saver = _leaders_tools(process, start, trackers)
+    budget = _budget(process)
+    reporter, saver = _leaders_tools(process, start, meter, budget, trackers)
+
+    def beat() -> None:
+        watchdog.beat()
+        if process.group.leads:
+            meter.tick()
+
     parts = Parts(
         plan=plan,
         task=task,
@@ -165,21 +196,31 @@ def _train(process: Process, start: StartRecord, trackers: Feed) -> None:
         group=process.group,
         device=process.device,
         clock=process.clock,
+        meter=meter,
         model_path=Path(config.model_path),
         files=process.files,
         saver=saver,
         reporter=reporter,
         interrupted=process.interrupted,
-        beat=watchdog.beat,
+        beat=beat,
     )
     watchdog.start()
     try:
         end = Loop(parts, exact, state).run()
         if end.asked_to_stop:
-            message = f"stopped at step {end.state.step}"
+            spent = budget.reason if budget else ""
+            message = spent or f"stopped at step {end.state.step}"
             with process.clock.cause(Cause.OTHER):
                 trackers.close(Ending(Phase.STOPPED, message))
-            _write_exit(process, Phase.STOPPED, message, step=end.state.step)
+            exits.write(
+                process.run,
+                process.group,
+                meter,
+                Phase.STOPPED,
+                message,
+                step=end.state.step,
+                failure=FailureClass.BUDGET if spent else None,
+            )
         else:
             # A second model is loaded to prove the bundle: it takes the room of the training.
             exact.close()
@@ -188,6 +229,7 @@ def _train(process: Process, start: StartRecord, trackers: Feed) -> None:
             _finish(process, parts, end, job, trackers)
     finally:
         watchdog.close()
+        meter.close()
         if saver:
             saver.close()
 
@@ -212,20 +254,34 @@ def _tell(process: Process, kind: EventKind, message: str, step: int | None = No
     process.out.event(Event(kind=kind, message=message, step=step))
 
 
+def _budget(process: Process) -> BudgetWatch | None:
+    limits = process.config.plan.budget
+    if limits is None or not process.group.leads:
+        return None
+    return BudgetWatch(
+        limits,
+        process.config.rates,
+        process.group.world,
+        warn=lambda text: _tell(process, "warning", text),
+    )
+
+
 def _leaders_tools(
-    process: Process, start: StartRecord, trackers: Feed
+    process: Process,
+    start: StartRecord,
+    meter: metering.Meter,
+    budget: BudgetWatch | None,
+    trackers: Feed,
 ) -> tuple[Reporter | None, Saver | None]:
     if not process.group.leads:
         return None, None
     plan = process.config.plan
-    reporter = Reporter(
-        process.out,
-        plan,
-        process.clock,
-        workers=process.group.world,
-        price_microdollars_per_hour=process.config.price_microdollars_per_hour,
-        trackers=trackers,
-    )
+    reporter = Reporter(process.out, plan, meter, budget=budget, trackers=trackers)
+
+    def committed(manifest: Manifest) -> None:
+        meter.committed()
+        reporter.checkpoint(manifest.step, manifest.name)
+
     saver = Saver(
         process.run,
         CheckpointWriter(process.run, start),
@@ -236,7 +292,7 @@ def _leaders_tools(
             "data": plan.data_digest,
             "spec": plan.spec_digest,
         },
-        committed=lambda manifest: reporter.checkpoint(manifest.step, manifest.name),
+        committed=committed,
     )
     return reporter, saver
 
@@ -269,7 +325,8 @@ def _finish(process: Process, parts: Parts, end: LoopEnd, job: FineTuneJob, trac
     with process.clock.cause(Cause.OTHER):
         if outcome is not None:
             trackers.close(_ending(outcome))
-    _write_exit(process, Phase.SUCCEEDED, "finished", step=end.state.step)
+    step = end.state.step
+    exits.write(process.run, process.group, parts.meter, Phase.SUCCEEDED, "finished", step=step)
 
 
 def _ending(outcome: Outcome) -> Ending:
@@ -286,32 +343,6 @@ def _ending(outcome: Outcome) -> Ending:
             "bundle_digest": outcome.bundle.digest,
             "best_step": str(outcome.best_step),
         },
-    )
-
-
-def _write_exit(
-    process: Process,
-    phase: Phase,
-    message: str,
-    *,
-    step: int = 0,
-    failure: FailureClass | None = None,
-) -> None:
-    """Add up every worker's seconds by cause and write the attempt's end."""
-    spent = process.group.gather(process.clock.totals())
-    if not process.group.leads:
-        return
-    seconds = {c: sum(worker.get(c, 0) for worker in spent) / 1e9 for c in Cause}
-    process.run.write_exit(
-        ExitRecord(
-            attempt=process.config.address.attempt,
-            phase=phase,
-            failure=failure,
-            message=message,
-            step=step,
-            seconds={cause: value for cause, value in seconds.items() if value > 0},
-            cost_microdollars=None,
-        )
     )
 
 

@@ -11,18 +11,17 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tunefleet.api.words import Cause, Command, Phase
+from tunefleet.api.words import Command, Phase
 from tunefleet.channel.folder import RunEnd
 from tunefleet.channel.schema import EvaluationRecord, Event, EventKind, Progress, StepRecord
-from tunefleet.cost.clock import CauseClock
-from tunefleet.cost.money import microdollars
 from tunefleet.plan.document import Plan
+from tunefleet.train.budget import BudgetWatch
+from tunefleet.train.metering import Meter
 from tunefleet.train.step import StepResult
 from tunefleet.train.trackers.feed import Feed
 
 _EVERY_SECONDS = 0.5
 _WINDOW_SECONDS = 30.0
-_NANO = 1_000_000_000
 
 
 @dataclass(slots=True)
@@ -58,18 +57,16 @@ class Reporter:
         self,
         out: RunEnd,
         plan: Plan,
-        clock: CauseClock,
+        meter: Meter,
         *,
-        workers: int,
-        price_microdollars_per_hour: int | None,
+        budget: BudgetWatch | None = None,
         trackers: Feed | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._out = out
         self._plan = plan
-        self._clock = clock
-        self._workers = workers
-        self._price = price_microdollars_per_hour
+        self._meter = meter
+        self._budget = budget
         self._trackers = trackers or Feed((), None)
         self._now = now
         self._pace = _Pace(deque())
@@ -120,14 +117,15 @@ class Reporter:
         loss_sum, weight = self._loss
         self._loss = (0.0, 0)
         rates = self._pace.rates()
-        seconds = {cause: ns / _NANO * self._workers for cause, ns in self._clock.totals().items()}
+        account = self._meter.account(self._meter.spent())
+        left = self._budget.left(account) if self._budget else None
         progress = Progress(
             phase=Phase.RUNNING,
             step=done,
             total_steps=self._plan.total_steps,
             epoch=done / self._plan.steps_per_epoch,
             epochs=self._plan.epochs,
-            workers=self._workers,
+            workers=self._meter.workers,
             loss=loss_sum / weight if weight else None,
             learning_rate=rate,
             samples_per_second=rates[0] if rates else None,
@@ -136,16 +134,21 @@ class Reporter:
             checkpoint_step=self._checkpoint,
             best_metric=self._best,
             metric_name=self._plan.evaluation.metric,
-            seconds=seconds,
-            cost_microdollars=self._cost(seconds),
+            seconds=account.seconds,
+            cost_microdollars=account.microdollars,
+            unpriced_seconds=account.unpriced_seconds,
+            budget_left_microdollars=left.microdollars if left else None,
+            budget_left_seconds=left.seconds if left else None,
         )
         self._out.progress(progress)
         return progress
 
-    def _cost(self, seconds: dict[Cause, float]) -> int | None:
-        if self._price is None:
-            return None
-        return microdollars(sum(seconds.values()), self._price)
+    def budget_is_spent(self) -> bool:
+        """Whether the run has to stop with the coming step to end inside its budget."""
+        if self._budget is None:
+            return False
+        record = self._meter.spent()
+        return self._budget.must_stop(record, self._meter.account(record))
 
     def phase(self, phase: Phase, step: int, note: str = "") -> None:
         """Say that something other than steps goes on."""

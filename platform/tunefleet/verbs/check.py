@@ -110,18 +110,26 @@ def check(
     *,
     show: int = 0,
     device: str = "auto",
+    price: str | None = None,
+    price_sheet: str | Path | None = None,
     progress: Progress | None = None,
 ) -> CheckResult:
     """Check a job; raises a ``TunefleetError`` with all that would stop it.
 
-    ``show`` units of the training rows are returned as the model will see them.
+    ``show`` units of the training rows are returned as the model will see them. A price is
+    needed where the job has a limit in dollars (see :func:`tunefleet.verbs.plan.plan`).
     """
     from tunefleet.plan.planner import make_plan
     from tunefleet.train.machine import machine_facts
+    from tunefleet.verbs.pricing import pricing
+
+    prices = pricing(price, price_sheet)
 
     file = job_file if isinstance(job_file, JobFile) else load(job_file, overrides)
     prepared = prepare_job(file, progress)
-    plan = make_plan(file.job, prepared.facts, machine_facts(device))
+    machine = machine_facts(device)
+    rate = next(iter(prices.rates(machine.device.name)), None)
+    plan = make_plan(file.job, prepared.facts, machine, rate=rate)
     return CheckResult(prepared.facts, plan, _previews(file, prepared, show) if show else ())
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from tunefleet.api.job import FineTuneJob
 from tunefleet.api.version import VERSION
-from tunefleet.api.words import Cause, Phase
-from tunefleet.cost.money import microdollars
+from tunefleet.api.words import Phase
+from tunefleet.cost.ledger import account_of
 from tunefleet.evaluate.result import CheckpointResult, History, Outcome, RunResult
 from tunefleet.plan.document import Plan
 from tunefleet.storage.checkpoints import chain
@@ -35,16 +35,16 @@ def conclude(
     ended: ExitRecord,
     *,
     wall_seconds: float,
-    price: int | None,
 ) -> RunResult:
     """The result of an attempt that ended, with its report where the run is finished."""
     found = run.get_json("report/outcome.json") if ended.phase is Phase.SUCCEEDED else None
     outcome = Outcome.from_json(json.dumps(found)) if found is not None else None
-    seconds = _seconds(run)
+    account = account_of(run.spent())
     starts = run.starts(ended.attempt)
     newest = chain(run)
     result = RunResult(
         phase=ended.phase,
+        failure=ended.failure,
         # An end as it should be needs no remark; the report would show it as one.
         message="" if ended.phase is Phase.SUCCEEDED else ended.message,
         job=run.job,
@@ -62,10 +62,13 @@ def conclude(
         workers=plan.workers,
         splits=outcome.splits if outcome else {},
         bundle=outcome.bundle if outcome else None,
-        seconds=seconds,
+        seconds=account.seconds,
         wall_seconds=wall_seconds,
-        cost_microdollars=None if price is None else microdollars(sum(seconds.values()), price),
-        price_microdollars_per_hour=price,
+        metered_seconds=account.wall / 1e9,
+        cost_microdollars=account.microdollars,
+        money=dict(account.money),
+        unpriced_seconds=account.unpriced_seconds,
+        price_microdollars_per_hour=plan.price_microdollars_per_hour,
         checkpoints=[
             CheckpointResult(step=m.step, name=m.name, bytes=m.bytes, metric=m.metric)
             for m in newest
@@ -130,15 +133,6 @@ def _with_report(
 
 def _card_key(run: RunStore, bundle_uri: str) -> str:
     return run.key("bundle", bundle_uri.rstrip("/").rsplit("/", 1)[-1], "README.md")
-
-
-def _seconds(run: RunStore) -> dict[Cause, float]:
-    """Worker-seconds by cause over all attempts that have ended."""
-    spent: dict[Cause, float] = {}
-    for record in run.exit_records():
-        for cause, value in record.seconds.items():
-            spent[cause] = spent.get(cause, 0.0) + value
-    return spent
 
 
 def _environment() -> dict[str, str]:

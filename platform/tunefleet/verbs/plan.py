@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunefleet.api.words import Cause, DeviceType
-from tunefleet.plan.document import Estimate, Plan
+from tunefleet.plan.document import BudgetPlan, Estimate, Plan
 from tunefleet.plan.facts import Facts
 from tunefleet.plan.notes import some
 from tunefleet.verbs import sections
@@ -68,32 +68,29 @@ def plan(
     *,
     device: str = "auto",
     price: str | None = None,
+    price_sheet: str | Path | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> PlanResult:
     """Plan a job without starting anything; raises a ``TunefleetError`` for what is wrong.
 
-    ``price`` is US dollars per worker-hour; without one the plan is unpriced.
+    ``price`` is US dollars per worker-hour, ``price_sheet`` a file of prices (or what
+    ``TUNEFLEET_PRICES`` names); without any the plan is unpriced.
     """
-    from tunefleet.cost.money import parse_price
     from tunefleet.plan.planner import make_plan
     from tunefleet.train.machine import machine_facts
+    from tunefleet.verbs.pricing import pricing
 
-    hourly = parse_price(price) if price is not None else None
+    prices = pricing(price, price_sheet)
     extra = [f"workers.count={workers}"] if workers is not None else []
     file = job_file if isinstance(job_file, JobFile) else load(job_file, [*overrides, *extra])
     facts = prepare_job(file, progress).facts
     machine = machine_facts(device)
-    made = make_plan(file.job, facts, machine, price_microdollars_per_hour=hourly)
+    rate = next(iter(prices.rates(machine.device.name)), None)
+    made = make_plan(file.job, facts, machine, rate=rate)
     speed = _measured(file, facts, made)
     if speed is not None:
-        made = make_plan(
-            file.job,
-            facts,
-            machine,
-            price_microdollars_per_hour=hourly,
-            measured_flops_per_second=speed,
-        )
+        made = make_plan(file.job, facts, machine, rate=rate, measured_flops_per_second=speed)
     return PlanResult(made, facts)
 
 
@@ -102,7 +99,7 @@ def _measured(file: JobFile, facts: Facts, made: Plan) -> float | None:
     from pydantic import ValidationError
 
     from tunefleet.evaluate.result import RunResult
-    from tunefleet.plan.planner import measured_flops
+    from tunefleet.plan.time import measured_flops
     from tunefleet.storage.run import RunStore
     from tunefleet.storage.store import open_store
 
@@ -226,10 +223,28 @@ def _on_gpu(plan: Plan) -> bool:
 def _spent(plan: Plan) -> Section:
     rows = [("time", *_range(plan.seconds, _duration))]
     if plan.cost_dollars is None:
-        rows.append(("cost", "unpriced", "", "no price is known; give --price-per-hour 0.75"))
+        missing = "no price is known; give --price-per-hour 0.75 or --price-sheet prices.yaml"
+        rows.append(("cost", "unpriced", "", missing))
     else:
         rows.append(("cost", *_range(plan.cost_dollars, _dollars)))
+    if plan.budget is not None:
+        rows += _budget(plan.budget)
     return Section("time and cost", rows, heads=("", "expected", "range", "basis"))
+
+
+def _budget(budget: BudgetPlan) -> list[tuple[str, str, str, str]]:
+    """The limits, and what is kept back of them."""
+    limits = []
+    if budget.max_microdollars is not None:
+        limits.append(_dollars(budget.max_microdollars / 1e6))
+    if budget.max_seconds is not None:
+        limits.append(_duration(budget.max_seconds))
+    warns = budget.on_exceeded == "Warn"
+    what = "warns at the limit" if warns else "stops with a checkpoint at limit \u2212 reserve"
+    return [
+        ("budget", " and ".join(limits), "", f"over all attempts of the run; {what}"),
+        ("reserve", _duration(budget.reserve.value), "", budget.reserve.basis),
+    ]
 
 
 def _range(estimate: Estimate, show: Callable[[float], str]) -> tuple[str, str, str]:

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -27,6 +28,8 @@ from tunefleet.verbs.jobfile import JobFile, load
 from tunefleet.verbs.preparing import prepare_job
 
 if TYPE_CHECKING:
+    from tunefleet.api.rates import Rate
+    from tunefleet.plan.budget import Bill
     from tunefleet.plan.facts import DataFacts
     from tunefleet.storage.run import ExitRecord, RunStore
     from tunefleet.storage.store import Store
@@ -61,11 +64,12 @@ class Silent:
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """How a run is started. ``price`` is US dollars per worker-hour as text."""
+    """How a run is started. ``price`` is US dollars per worker-hour as text, or a sheet's file."""
 
     fresh: bool = False
     device: str = "auto"
     price: str | None = None
+    price_sheet: str | Path | None = None
     dashboard: bool = True
     workers: int | None = None
     observer: Observer = field(default_factory=Silent)
@@ -79,6 +83,7 @@ def run(
     fresh: bool = False,
     device: str = "auto",
     price: str | None = None,
+    price_sheet: str | Path | None = None,
     dashboard: bool = True,
     workers: int | None = None,
     observer: Observer | None = None,
@@ -86,10 +91,20 @@ def run(
 ) -> RunResult:
     """Train, score and bundle a job; goes on with its newest run unless ``fresh``.
 
-    Returns the result with ``phase`` Succeeded or Stopped (interrupted, saved). Raises a
+    Returns the result with ``phase`` Succeeded or Stopped (interrupted, or out of budget:
+    ``failure`` tells; saved). Raises a
     ``TunefleetError`` before anything is spent, ``RunError`` when training failed.
     """
-    options = RunOptions(fresh, device, price, dashboard, workers, observer or Silent(), interrupts)
+    options = RunOptions(
+        fresh,
+        device,
+        price,
+        price_sheet,
+        dashboard,
+        workers,
+        observer or Silent(),
+        interrupts,
+    )
     extra = [f"workers.count={workers}"] if workers is not None else []
     file = job_file if isinstance(job_file, JobFile) else load(job_file, [*overrides, *extra])
     return _Run(file, options).go()
@@ -99,14 +114,16 @@ class _Run:
     """One call of :func:`run`."""
 
     def __init__(self, file: JobFile, options: RunOptions) -> None:
-        from tunefleet.cost.money import parse_price
+        from tunefleet.verbs.pricing import pricing
 
         self._file = file
         self._options = options
         self._job = file.job
         self._began = time.monotonic()
         self._began_ns = time.monotonic_ns()
-        self._price = parse_price(options.price) if options.price is not None else None
+        self._began_at = datetime.now(UTC)
+        self._pricing = pricing(options.price, options.price_sheet)
+        self._rates: list[Rate] = []
 
     def go(self) -> RunResult:
         from tunefleet.storage.store import open_store
@@ -149,12 +166,15 @@ class _Run:
         from tunefleet.plan.planner import make_plan
         from tunefleet.train.machine import machine_facts
 
+        machine = machine_facts(self._options.device)
+        self._rates = self._pricing.rates(machine.device.name, self._began_at)
         plan = make_plan(
             self._job,
             prepared.facts,
-            machine_facts(self._options.device),
-            price_microdollars_per_hour=self._price,
+            machine,
+            rate=next(iter(self._rates), None),
             frozen=found.plan if found else None,
+            spent=_bill(found.run) if found else None,
         )
         if found is not None:
             self._refuse_other_input(found, plan)
@@ -196,7 +216,7 @@ class _Run:
             labels=facts.data.labels,
             stores=_stores(facts.data),
             scratch=str(scratch),
-            price_microdollars_per_hour=self._price,
+            rates=self._rates,
             started_ns=self._began_ns,
             tracking=trackers.resolved(self._job.spec.tracking, self._file.base),
         )
@@ -245,10 +265,18 @@ class _Run:
             prepared,
             ended,
             wall_seconds=time.monotonic() - self._began,
-            price=self._price,
         )
         run.put_json("report/result.json", result)
         return result
+
+
+def _bill(run: RunStore) -> Bill:
+    """What a run has spent of its budget."""
+    from tunefleet.cost.ledger import account_of
+    from tunefleet.plan.budget import Bill
+
+    account = account_of(run.spent())
+    return Bill(account.wall / 1e9, account.microdollars or 0, account.unpriced_seconds)
 
 
 def _stores(data: DataFacts) -> dict[str, str]:

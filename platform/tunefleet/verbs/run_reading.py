@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from tunefleet.api.job import FineTuneJob
 from tunefleet.api.words import Phase
+from tunefleet.cost.ledger import account_of
 from tunefleet.evaluate.compare import Gap
 from tunefleet.evaluate.content import MetricValue, ReportContent, SplitContent
 from tunefleet.evaluate.result import RunResult
@@ -39,7 +40,7 @@ def summary_of(run: RunStore) -> RunSummary:
     metric = None
     if chosen and result:
         metric = next((m for m in chosen.metrics if m.name == result.metric), None)
-    costs = [a.cost_microdollars for a in attempts if a.cost_microdollars is not None]
+    account = account_of(run.spent())
     return RunSummary(
         namespace=run.namespace,
         job=run.job,
@@ -54,8 +55,9 @@ def summary_of(run: RunStore) -> RunSummary:
         metric=metric,
         split=chosen.split if chosen and metric else "",
         gate_passed=result.gate.passed if result and result.gate else None,
-        worker_seconds=sum(a.seconds or 0.0 for a in attempts),
-        cost_microdollars=result.cost_microdollars if result else (sum(costs) if costs else None),
+        worker_seconds=account.total / 1e9,
+        cost_microdollars=account.microdollars,
+        unpriced_seconds=account.unpriced_seconds,
         report=result.report if result else None,
         bundle=result.bundle.path if result and result.bundle else None,
     )
@@ -65,8 +67,10 @@ def attempts_of(run: RunStore) -> list[AttemptSummary]:
     """Its attempts, how each ended, and whether the newest still lives (on this machine)."""
     found = []
     newest = run.attempts()[-1:]
+    spent = run.spent()
     for attempt in run.attempts():
         claim, ended = run.claim_of(attempt), run.exit_record(attempt)
+        account = account_of(record for record in spent if record.attempt == attempt)
         if ended is not None:
             state = str(ended.phase)
         else:
@@ -81,8 +85,9 @@ def attempts_of(run: RunStore) -> list[AttemptSummary]:
                 step=ended.step if ended else None,
                 message=ended.message if ended else "",
                 failure=ended.failure if ended else None,
-                seconds=sum(ended.seconds.values()) if ended else None,
-                cost_microdollars=ended.cost_microdollars if ended else None,
+                seconds=account.total / 1e9 if account.total else None,
+                cost_microdollars=account.microdollars,
+                unpriced_seconds=account.unpriced_seconds,
             )
         )
     return found

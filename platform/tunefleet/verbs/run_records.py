@@ -35,6 +35,7 @@ class AttemptSummary(Document):
     failure: FailureClass | None = None
     seconds: float | None = None
     cost_microdollars: int | None = None
+    unpriced_seconds: float = 0.0
 
 
 class RunSummary(Document):
@@ -58,6 +59,7 @@ class RunSummary(Document):
     gate_passed: bool | None = None
     worker_seconds: float
     cost_microdollars: int | None = None
+    unpriced_seconds: float = 0.0
     report: str | None = None
     bundle: str | None = None
 
@@ -94,7 +96,7 @@ class RunList(Document):
                 words.metric(run.metric.before) if run.metric else "",
                 words.metric(run.metric.after) if run.metric else "",
                 f"{run.steps:,}/{run.total_steps:,}",
-                words.money(run.cost_microdollars),
+                words.cost(run.cost_microdollars, run.unpriced_seconds),
                 run.created[:16].replace("T", " "),
                 run.model,
             )
@@ -131,7 +133,7 @@ class RunDetails(Document):
             ("model", run.model),
             ("steps", f"{run.steps:,} of {run.total_steps:,}"),
             ("worker time", words.duration(run.worker_seconds)),
-            ("cost", words.money(run.cost_microdollars)),
+            ("cost", words.cost(run.cost_microdollars, run.unpriced_seconds)),
             ("store", run.uri),
         ]
         about += [("bundle", run.bundle)] if run.bundle else []
@@ -148,7 +150,7 @@ class RunDetails(Document):
                 a.state,
                 "" if a.step is None else f"{a.step:,}",
                 "" if a.seconds is None else words.duration(a.seconds),
-                words.money(a.cost_microdollars),
+                words.cost(a.cost_microdollars, a.unpriced_seconds),
                 a.created,
                 a.message,
             )

@@ -79,7 +79,7 @@ def compare_runs(
         "state": [s.state for s in summaries],
         "steps": [f"{s.steps:,} of {s.total_steps:,}" for s in summaries],
         "worker time": [words.duration(s.worker_seconds) for s in summaries],
-        "cost": [words.money(s.cost_microdollars) for s in summaries],
+        "cost": [words.cost(s.cost_microdollars, s.unpriced_seconds) for s in summaries],
     }
     return RunComparison(comparison=compare(sides, outcomes))
 

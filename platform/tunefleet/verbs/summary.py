@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tunefleet.channel.terminal import clock_text
-from tunefleet.cost.money import format_money
+from tunefleet.channel.terminal import clock_text, cost_text
 from tunefleet.evaluate.result import RunResult
 
 if TYPE_CHECKING:
@@ -46,9 +45,9 @@ def render(result: RunResult, console: Console) -> None:
         )
     spent = ", ".join(f"{cause} {seconds:.1f} s" for cause, seconds in result.seconds.items())
     cost = (
-        "unpriced (--price-per-hour)"
+        "unpriced (--price-per-hour, --price-sheet)"
         if result.cost_microdollars is None
-        else format_money(result.cost_microdollars)
+        else cost_text(result.cost_microdollars, result.unpriced_seconds)
     )
     console.print(
         f"time    {clock_text(result.wall_seconds)} wall; worker-seconds: {spent}", highlight=False

@@ -86,6 +86,8 @@ HONOURED: dict[str, str] = {
     "spec.tracking.wandb.project": "train/trackers/choice.py",
     "spec.tracking.mlflow.uri": "train/trackers/choice.py",
     "spec.tracking.mlflow.experiment": "train/trackers/choice.py",
+    "spec.budget.maxCost": "plan/budget.py",
+    "spec.budget.maxDuration": "plan/budget.py",
     "spec.serving.gate.metric": "evaluate/gate.py",
     "spec.serving.gate.min": "evaluate/gate.py",
     "spec.serving.gate.max": "evaluate/gate.py",
@@ -100,12 +102,12 @@ HONOURED: dict[str, str] = {
 }
 
 # Refused for one value; any other is honoured.
-ONE_VALUE = {"spec.model.method.type", "spec.model.trustRemoteCode"}
+ONE_VALUE = {"spec.model.method.type", "spec.model.trustRemoteCode", "spec.budget.onExceeded"}
 
 VALUES: Mapping[str, object] = {
     "spec.profile": "l4",
     "spec.credentials": {},
-    "spec.budget": {},
+    "spec.budget.onExceeded": "Suspend",
     "spec.serving.service": "reviews",
     "spec.workers.min": (1, 2),
     "spec.workers.max": (1, 2),
@@ -158,6 +160,8 @@ def job(path: str, value: object) -> FineTuneJob:
         },
     }
     given = {path: value}
+    if path == "spec.budget.onExceeded":
+        given["spec.budget.maxDuration"] = "6h"
     if isinstance(value, tuple):
         given = dict(zip(("spec.workers.min", "spec.workers.max"), value, strict=True))
     for name, each in given.items():

@@ -10,6 +10,7 @@ from tests.unit.evaluate.synthetic import metrics_of, rows_of, scores_of
 from tunefleet.api.job import FineTuneJob
 from tunefleet.api.words import Cause, DeviceType, Phase, Precision, Severity
 from tunefleet.channel.schema import EvaluationRecord
+from tunefleet.cost.money import shared
 from tunefleet.data.tokens import Rows
 from tunefleet.evaluate.report import ReportData
 from tunefleet.evaluate.result import (
@@ -316,6 +317,7 @@ def result_of(
         seconds=seconds,
         wall_seconds=271.4,
         cost_microdollars=None if price is None else 44_160,
+        money={} if price is None else shared(44_160, seconds),
         price_microdollars_per_hour=price,
         checkpoints=[
             CheckpointResult(

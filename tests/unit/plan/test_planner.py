@@ -14,7 +14,8 @@ from tunefleet.api.errors import SpecError
 from tunefleet.api.job import FineTuneJob
 from tunefleet.api.words import DeviceType, Precision
 from tunefleet.plan.document import Plan
-from tunefleet.plan.planner import PAD_MULTIPLE, make_plan, measured_flops
+from tunefleet.plan.planner import PAD_MULTIPLE, make_plan
+from tunefleet.plan.time import measured_flops
 
 CPU, CUDA, MPS = DeviceType.CPU, DeviceType.CUDA, DeviceType.MPS
 H100 = a_machine(CUDA, name="NVIDIA H100", count=2, memory=80 * GIB, bf16=True)

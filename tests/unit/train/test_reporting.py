@@ -9,7 +9,17 @@ from tests.train.conftest import make_plan
 from tunefleet.api.words import Command
 from tunefleet.channel.folder import RunEnd, WatchEnd
 from tunefleet.cost.clock import CauseClock
+from tunefleet.storage.run import RunStore
+from tunefleet.storage.store import open_store
+from tunefleet.train.group import Group
+from tunefleet.train.metering import Meter, open_account
 from tunefleet.train.reporting import Reporter
+
+
+def a_meter(folder: Path, clock: CauseClock) -> Meter:
+    run = RunStore.create(open_store(str(folder / "runs"), folder), "default", "tiny")
+    opening = open_account(run, 1, 1, folder, attempt_ns=None, now_ns=clock.began)
+    return Meter(clock, Group(), run, RunEnd(folder), opening, [])
 
 
 def test_a_command_is_obeyed_once_each_time_it_is_given(tmp_path: Path) -> None:
@@ -17,9 +27,7 @@ def test_a_command_is_obeyed_once_each_time_it_is_given(tmp_path: Path) -> None:
     reporter = Reporter(
         RunEnd(tmp_path),
         make_plan(),
-        CauseClock(time.monotonic_ns),
-        workers=1,
-        price_microdollars_per_hour=None,
+        a_meter(tmp_path, CauseClock(time.monotonic_ns)),
         now=lambda: now,
     )
     watch = WatchEnd(tmp_path)

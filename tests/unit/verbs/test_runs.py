@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ from rich.console import Console
 
 from tests.unit.evaluate.sample import sample
 from tunefleet.api.errors import SpecError
+from tunefleet.api.rates import Segment
 from tunefleet.api.words import Cause, FailureClass, Phase
+from tunefleet.cost.ledger import Spent
 from tunefleet.evaluate.report import ReportData, write_report
 from tunefleet.storage.run import ExitRecord, RunStore, Writer
 from tunefleet.storage.store import Store, open_store
@@ -52,6 +55,7 @@ def leave(
             file = io.BytesIO()
             np.savez(file, allow_pickle=False, **part)
             run.store.put(run.key("report", f"scores-{split}.npz"), file.getvalue())
+    run.put_spent(spent(claim.attempt, {Cause.TRAIN: 90}, 44_160 * 3600 // 90))
     run.write_exit(
         ExitRecord(
             attempt=claim.attempt,
@@ -63,6 +67,20 @@ def leave(
         )
     )
     return run
+
+
+def spent(attempt: int, seconds: Mapping[Cause, int], hourly: int | None) -> Spent:
+    """What one worker spent in whole seconds, at one price."""
+    total = sum(seconds.values()) * 1_000_000_000
+    return Spent(
+        attempt=attempt,
+        start=1,
+        workers=1,
+        begun_ns=0,
+        until_ns=total,
+        causes={cause: value * 1_000_000_000 for cause, value in seconds.items()},
+        segments=[Segment(from_ns=0, to_ns=total, microdollars_per_hour=hourly)],
+    )
 
 
 def text_of(result: RunList | RunDetails | RunComparison) -> str:
@@ -111,6 +129,7 @@ def test_a_failed_run_shows_every_attempt_and_why(store: Store) -> None:
     run = RunStore.create(store, "team", "reviews")
     for attempt in (1, 2):
         run.claim_attempt(GONE)
+        run.put_spent(spent(attempt, {Cause.TRAIN: 30, Cause.STARTUP: 5}, None))
         run.write_exit(
             ExitRecord(
                 attempt=attempt,
