@@ -293,7 +293,13 @@ def test_a_second_interrupt_stops_at_once_and_loses_only_uncommitted_work(desk: 
 
 
 def test_a_killed_worker_is_replaced_and_nothing_is_lost(desk: Desk) -> None:
-    process = desk.start("--set", "training.maxSteps=400", "--set", "checkpoints.every=10")
+    (desk.folder / "prices.yaml").write_text(
+        'asOf: "2026-11-01"\nprices: [{machine: "*", perMachineHour: "3600"}]\n'
+    )
+    process = desk.start(
+        *("--set", "training.maxSteps=400", "--set", "checkpoints.every=10"),
+        *("--price-sheet", "prices.yaml", "--set", "budget.maxDuration=1h"),
+    )
     desk.until(lambda: desk.step() >= 25)
     workers = [
         child
@@ -309,6 +315,18 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost(desk: Desk) -> None:
     assert result["steps"] == 400
     assert "resumed from checkpoint" in desk.said()
     assert result["digestChain"] == planned_chain(desk)
+
+    # From the command's start to the end of its workers: two of them, a dollar a second.
+    seconds, metered = result["seconds"], result["meteredSeconds"]
+    assert abs(sum(seconds.values()) - 2 * metered) < 0.001
+    assert 0 < metered < result["wallSeconds"]
+    assert seconds["recovery"] > 0
+    assert abs(result["costMicrodollars"] - metered * 1e6) <= 1
+    assert sum(result["money"].values()) == result["costMicrodollars"]
+    assert '"budgetLeftSeconds":' in desk.said()
+    code, refused = desk.run("--fresh", "--set", "budget.maxDuration=5s")
+    assert code == 2
+    assert "5s is not enough: a start takes about" in json.dumps(refused)
 
 
 def test_a_second_run_of_the_same_job_is_refused_while_the_first_goes_on(desk: Desk) -> None:

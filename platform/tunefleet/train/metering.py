@@ -159,7 +159,11 @@ class Meter:
         return self._group.world
 
     def begin_loop(self, step: int) -> None:
-        """Steps begin after ``step``: what others had reached before is done again."""
+        """Steps begin after ``step``: what others had reached before is done again.
+
+        What the loop does between steps counts as training, no longer as getting ready.
+        """
+        self._clock.switch(Cause.TRAIN)
         self._clock.recover(step < self._opening.reached)
 
     def stepped(self, step: int) -> None:
