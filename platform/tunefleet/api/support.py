@@ -42,6 +42,11 @@ _CLAIM = (
 )
 
 
+def in_store(location: str) -> bool:
+    """Whether a location lies in an object store, not on this machine."""
+    return location.partition("://")[0] in STORES
+
+
 def unsupported(job: FineTuneJob) -> list[Problem]:
     """What this version cannot honour of a job; empty: everything."""
     return [*_fields(job.spec), *_locations(job.spec)]
@@ -79,7 +84,7 @@ def _locations(spec: JobSpecBase) -> Iterator[Problem]:
     yield from _source("spec.data.validation", spec.data.validation)
     if spec.data.test is not None:
         yield from _source("spec.data.test", spec.data.test)
-    yield from _location("spec.checkpoints.uri", spec.checkpoints.uri, STORES)
+    yield from _location("spec.checkpoints.uri", spec.checkpoints.uri)
 
 
 def _source(path: str, source: SourceSpec | HeldOutSpec) -> Iterator[Problem]:
@@ -90,9 +95,7 @@ def _source(path: str, source: SourceSpec | HeldOutSpec) -> Iterator[Problem]:
             yield from _location(f"{path}.uri[{index}]", uri)
 
 
-def _location(
-    path: str, uri: str | None, stores: frozenset[str] = frozenset()
-) -> Iterator[Problem]:
+def _location(path: str, uri: str | None) -> Iterator[Problem]:
     if uri is None:
         return
     match = _SCHEME.match(uri)
@@ -100,6 +103,6 @@ def _location(
     if uri.startswith("file:"):
         if not uri.startswith("file:///"):
             yield Problem(f"`{uri}` names no absolute path", path, "write file:///folder/name")
-    elif match and len(scheme) > 1 and scheme not in stores:
+    elif match and len(scheme) > 1 and scheme not in STORES:
         remedy = _CLAIM if scheme == "pvc" else _LOCAL
         yield Problem(f"`{scheme}` locations are not supported in this version", path, remedy)

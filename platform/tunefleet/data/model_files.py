@@ -33,7 +33,7 @@ _TOKENIZERS = (
     "tekken.json",
     "*.tiktoken",
 )
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ def _config(path: Path) -> dict[str, object]:
 def _check_weights(path: Path) -> None:
     if any(path.glob("*.safetensors")):
         return
-    pickles = sorted(entry.name for pattern in _PICKLES for entry in path.glob(pattern))
+    pickles = sorted(entry.name for pattern in PICKLES for entry in path.glob(pattern))
     if pickles:
         raise ModelError(
             f"{path} holds its weights as a pickle only ({pickles[0]}), which can run code when "

@@ -2,20 +2,26 @@
 
 Decides how a ``uri`` (a path, ``file://``, a glob, or a list of them) becomes a sorted list
 of files, and what format, encoding and delimiter each has: the given ones, or by the file's
-ending. Reads folder listings only, never a file. Imports ``api`` alone.
+ending. What lies in an object store was fetched by the caller. Reads folder listings only,
+never a file. Imports ``api`` alone.
 """
 
 from __future__ import annotations
 
 import difflib
 import glob
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from tunefleet.api.job import HeldOutSpec, HubSource, SourceSpec
+from tunefleet.api.support import in_store
 from tunefleet.data.problems import Problems
+
+Remote = Mapping[str, Sequence[tuple[Path, str]]]
+"""By a uri of an object store: the copies of what it names, each with its name for messages."""
 
 Format = Literal["csv", "tsv", "json", "jsonl", "parquet", "arrow", "text"]
 
@@ -58,22 +64,43 @@ class Source:
 
 
 def resolve(
-    spec: SourceSpec | HeldOutSpec, base: Path, where: str, problems: Problems
+    spec: SourceSpec | HeldOutSpec,
+    base: Path,
+    where: str,
+    problems: Problems,
+    remote: Remote | None = None,
 ) -> Source | None:
     """The files or the hub data set of a source; ``None`` after noting a problem."""
     if spec.hub is not None:
         return Source(hub=_local_hub(spec.hub, base))
-    uris = [spec.uri] if isinstance(spec.uri, str) else (spec.uri or [])
     files: list[SourceFile] = []
     complete = True
-    for position, uri in enumerate(uris):
+    for position, uri in enumerate(uris(spec)):
         place = f"{where}.uri" if isinstance(spec.uri, str) else f"{where}.uri[{position}]"
-        for path in _matches(uri, base, place, problems):
-            found = _typed(path, _shown(path, base), spec, where, problems)
+        if in_store(uri):
+            named = _copies(uri, remote or {}, place, problems)
+        else:
+            matches = _matches(uri, base, place, problems)
+            named = [(path, _shown(path, base)) for path in matches]
+        for path, name in named:
+            found = _typed(path, name, spec, where, problems)
             complete = complete and found is not None
             if found is not None and all(found.path != other.path for other in files):
                 files.append(found)
     return Source(files=tuple(files)) if files and complete else None
+
+
+def _copies(uri: str, remote: Remote, where: str, problems: Problems) -> Sequence[tuple[Path, str]]:
+    found = remote.get(uri, ())
+    if not found:
+        hint = "look at the bucket's listing; a folder is named by a pattern: s3://bucket/folder/*"
+        problems.add("no file", f"no object matches {uri}", where=where, remedy=hint)
+    return found
+
+
+def uris(spec: SourceSpec | HeldOutSpec) -> list[str]:
+    """The uris of a source, as they are written."""
+    return [spec.uri] if isinstance(spec.uri, str) else list(spec.uri or [])
 
 
 def _local_hub(hub: HubSource, base: Path) -> HubSource:

@@ -22,7 +22,7 @@ from tunefleet.data.columns import Labels, Mapped
 from tunefleet.data.problems import Problems
 from tunefleet.data.readers import read
 from tunefleet.data.sheet import Sheet
-from tunefleet.data.sources import Source
+from tunefleet.data.sources import Remote, Source
 from tunefleet.data.tokens import Rows
 from tunefleet.plan.facts import Finding
 
@@ -56,12 +56,14 @@ def held_out_specs(data: DataSpec) -> dict[str, HeldOutSpec]:
     return {VALIDATION: data.validation} | ({TEST: data.test} if data.test else {})
 
 
-def find_sources(data: DataSpec, base: Path, problems: Problems) -> dict[str, Source | None]:
+def find_sources(
+    data: DataSpec, base: Path, problems: Problems, remote: Remote | None = None
+) -> dict[str, Source | None]:
     """The source of every split that has its own; ``None`` where it cannot be used."""
-    found = {TRAIN: sources.resolve(data.train, base, "spec.data.train", problems)}
+    found = {TRAIN: sources.resolve(data.train, base, "spec.data.train", problems, remote)}
     for name, spec in held_out_specs(data).items():
         if spec.fraction is None:
-            found[name] = sources.resolve(spec, base, f"spec.data.{name}", problems)
+            found[name] = sources.resolve(spec, base, f"spec.data.{name}", problems, remote)
     return found
 
 
@@ -70,8 +72,12 @@ def read_splits(
     base: Path,
     reading: Reading,
     progress: Callable[[str, int, int], None] | None = None,
+    remote: Remote | None = None,
 ) -> Splits:
-    """All splits of a job; raises ``DataError`` with every problem at once."""
+    """All splits of a job; raises ``DataError`` with every problem at once.
+
+    ``remote`` holds the copies of what lies in object stores.
+    """
     problems = Problems()
     if data.labels is not None and not reading.labelled:
         problems.add(
@@ -81,7 +87,7 @@ def read_splits(
             remedy="remove labels",
         )
     mapped = columns.candidates(data, reading.columns, problems)
-    found = find_sources(data, base, problems)
+    found = find_sources(data, base, problems, remote)
     groups = _group_columns(data)
     sheets: dict[str, Sheet] = {}
     for done, (name, source) in enumerate(found.items()):

@@ -91,6 +91,7 @@ class RunResult(Document):
 
     ``splits`` is keyed by ``validation`` and, where the job has one, ``test``.
     ``resumed_from`` is the step at which this attempt went on (0: it began).
+    ``report_copy`` is where a report that was put into a remote store can be opened here.
     """
 
     version: Literal[1] = 1
@@ -114,6 +115,7 @@ class RunResult(Document):
     gate: GateResult | None = None
     bundle: BundleResult | None = None
     report: str | None = None
+    report_copy: str | None = None
     seconds: dict[Cause, float] = {}
     wall_seconds: float
     metered_seconds: float = 0.0

@@ -2,7 +2,7 @@
 
 Decides where credentials and the endpoint come from (the environment, AWS's shared files, what
 the cloud's machine offers), that no secret is part of a URI, and how long a store that is away
-is waited for. Imports ``api``, ``storage.faults`` and obstore.
+is waited for. Imports ``api``, ``storage.keys`` and obstore.
 
 A request is tried again after errors of the server or the network, with growing pauses:
 
@@ -27,9 +27,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from obstore.store import AzureStore, S3Store, from_url
+from obstore.store import AzureStore, GCSStore, S3Store
 
 from tunefleet.api.errors import StorageError
+from tunefleet.storage.keys import split_uri
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
@@ -62,7 +63,9 @@ class Credentials:
 
 def connect(uri: str, patience: Patience) -> ObjectStore:
     """A connection to a remote store; nothing is asked of it yet. Raises ``StorageError``."""
-    parts = urlsplit(uri)
+    scheme = uri.partition("://")[0]
+    root, key = split_uri(uri)
+    bucket, prefix = root.partition("://")[2], key or None
     options: ClientConfig = {
         "timeout": timedelta(seconds=TRY_SECONDS),
         "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
@@ -76,21 +79,19 @@ def connect(uri: str, patience: Patience) -> ObjectStore:
             "base": 2,
         },
     }
-    if parts.scheme == "s3":
+    if scheme == "s3":
         found = s3_credentials(os.environ)
         if str(found.settings.get("endpoint", "")).startswith("http://"):
             options["allow_http"] = True
         return S3Store(
-            parts.netloc,
-            prefix=unquote(parts.path).strip("/") or None,
-            client_options=options,
-            retry_config=retry,
-            **found.settings,
+            bucket, prefix=prefix, client_options=options, retry_config=retry, **found.settings
         )
-    if parts.scheme == "gs":
-        return from_url(uri, client_options=options, retry_config=retry)
+    if scheme == "gs":
+        return GCSStore(bucket, prefix=prefix, client_options=options, retry_config=retry)
     if os.environ.get("AZURE_STORAGE_ENDPOINT", "").startswith("http://"):
         options["allow_http"] = True
+    if scheme == "az":
+        return AzureStore(bucket, prefix=prefix, client_options=options, retry_config=retry)
     return AzureStore.from_url(uri, client_options=options, retry_config=retry)
 
 

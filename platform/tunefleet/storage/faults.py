@@ -52,6 +52,11 @@ _REMEDIES: tuple[tuple[frozenset[int], frozenset[str], str], ...] = (
     ),
 )
 
+_AWAY = (
+    "the store cannot be reached: look at the network and the endpoint (AWS_ENDPOINT_URL); "
+    "what was committed is kept, run the same command again to go on"
+)
+
 # What a remote store calls its reason, or what stands in obstore's words of it.
 _REASONS: tuple[tuple[tuple[str, ...], str], ...] = (
     (
@@ -95,16 +100,16 @@ _REASONS: tuple[tuple[tuple[str, ...], str], ...] = (
         "the endpoint's address cannot be used: write https://host:port, or http:// for one "
         "without encryption",
     ),
-    (
-        ("HTTP error",),
-        "the store cannot be reached: look at the network and the endpoint (AWS_ENDPOINT_URL); "
-        "what was committed is kept, run the same command again to go on",
-    ),
+    (("HTTP error",), _AWAY),
 )
 
 
 class MissingError(StorageError):
     """There is no object under this key."""
+
+
+class AwayError(StorageError):
+    """The store cannot be reached."""
 
 
 class FencedError(StorageError):
@@ -128,9 +133,12 @@ def translate(error: Exception, action: str, place: str) -> StorageError:
         number = int(found.group(1))
     if number == errno.EPERM and action == "create":  # what FAT says to a hard link
         number = errno.EOPNOTSUPP
-    missing = isinstance(error, FileNotFoundError) and not missing_bucket(error)
-    kind = MissingError if missing else StorageError
+    kind: type[StorageError] = StorageError
+    if isinstance(error, FileNotFoundError) and not missing_bucket(error):
+        kind = MissingError
     remedy = _reason(said) or _remedy(type(error).__name__, number)
+    if remedy == _AWAY:
+        kind = AwayError
     return kind(f"cannot {action} {place}: {text}", remedy=remedy)
 
 

@@ -61,3 +61,10 @@ def check_root(uri: str) -> None:
             f"{nearest} is a file; {root} cannot be a folder of runs",
             remedy="set checkpoints.uri to a folder",
         )
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """``scheme://bucket`` and the key (or pattern) below it, character for character."""
+    scheme, _, rest = uri.partition("://")
+    bucket, _, key = rest.partition("/")
+    return f"{scheme}://{bucket}", key.strip("/")

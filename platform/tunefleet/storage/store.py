@@ -36,6 +36,7 @@ from tunefleet.storage.connect import SCHEMES, Patience, check_uri, connect
 from tunefleet.storage.digests import digest_of_file
 from tunefleet.storage.faults import MissingError, missing_bucket, translate
 from tunefleet.storage.keys import CONTROL, check_root, checked, local_root, root_path
+from tunefleet.storage.listing import Entry, listed
 from tunefleet.storage.pieces import AT_ONCE, pieces
 from tunefleet.storage.sending import CHUNK, HashedFile, hashing, part_size
 
@@ -210,43 +211,39 @@ class Store:
 
     def exists(self, key: str) -> bool:
         """Whether there is an object under this key."""
+        return self.entry(key) is not None
+
+    def entry(self, key: str) -> Entry | None:
+        """Size and version of an object; None when there is none."""
         checked(key)
         if self._absent():
-            return False
+            return None
         with self._faults("look up", key):
             try:
-                obstore.head(self._open(), key)
+                return Entry.of(obstore.head(self._open(), key))
             except FileNotFoundError as error:
                 if missing_bucket(error):
                     raise
-                return False
+                return None
             except refused.BaseError as error:
                 if "(os error 20)" in str(error):  # below a file: no object can be there
-                    return False
+                    return None
                 raise
-        return True
 
     def list(self, prefix: str) -> list[tuple[str, int]]:
         """Key and size of every object below the folder ``prefix``, sorted by key."""
+        return [(entry.key, entry.size) for entry in self.entries(prefix)]
+
+    def entries(self, prefix: str) -> builtins.list[Entry]:
+        """Every object below the folder ``prefix``, sorted by key."""
         where = checked(prefix) if prefix else None
         if self._absent():
             return []
         with self._faults("list", prefix or "/"):
-            for last in (False, True):
-                try:
-                    found = [
-                        (str(entry["path"]), int(entry["size"]))
-                        for batch in obstore.list(self._open(), where, chunk_size=1000)
-                        for entry in batch
-                    ]
-                    if not found:
-                        self._check_answers()
-                    return sorted(found)
-                except FileNotFoundError as error:
-                    # An object vanished while it was being listed.
-                    if last or missing_bucket(error):
-                        raise
-        return []
+            found = listed(self._open(), where)
+            if not found:
+                self._check_answers()
+        return found
 
     def folders(self, prefix: str) -> builtins.list[str]:
         """Names of the folders directly below ``prefix``, sorted; empty ones too on disk."""

@@ -15,13 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from tunefleet.api.errors import DataError, Problem, StorageError, TunefleetError
-from tunefleet.api.job import FineTuneJob
+from tunefleet.api.job import FineTuneJob, HeldOutSpec, SourceSpec
+from tunefleet.api.support import in_store
+from tunefleet.api.words import Severity
 from tunefleet.data import model_files
 from tunefleet.data.cache import digest_values
 from tunefleet.data.check import class_counts
 from tunefleet.data.model_files import ModelFolder
 from tunefleet.data.rows import digest_rows, load_rows
-from tunefleet.data.splits import Reading, Splits, read_splits
+from tunefleet.data.sources import Remote, uris
+from tunefleet.data.splits import Reading, Splits, held_out_specs, read_splits
 from tunefleet.data.tokenise import Tokenising
 from tunefleet.data.tokens import Rows, TokenStore
 from tunefleet.plan.facts import (
@@ -33,6 +36,7 @@ from tunefleet.plan.facts import (
     StorageFacts,
 )
 from tunefleet.storage.bundle import open_bundle
+from tunefleet.storage.copies import Copies
 from tunefleet.storage.probe import probe
 from tunefleet.storage.store import open_store
 from tunefleet.train import prepared_before, units
@@ -93,17 +97,20 @@ class _Preparation:
         self._model_path = model_path
         self._began = time.monotonic()
         self._columns = self._spec.declaration.columns(self._spec.options)
+        self._copies = Copies(cache, progress)
+        self._remote: Remote | None = None
 
     def go(self) -> Prepared:
         errors: list[TunefleetError] = []
         folder = _attempt(self._find_model, errors)
-        key = prepared_before.key(self._job, self._base, folder)
+        self._remote = _attempt(self._fetch, errors)
+        key = prepared_before.key(self._job, self._base, folder, self._remote)
         known = prepared_before.read(self._cache, key)
         if known is not None:
             storage = self._probe(known.storage)
-            return _prepared(known.model_copy(update={"storage": storage}))
+            return self._prepared(known.model_copy(update={"storage": storage}))
         storage_facts = _attempt(self._probe, errors)
-        splits = _attempt(self._read, errors)
+        splits = _attempt(self._read, errors) if self._remote is not None else None
         _raise(errors)
         assert folder is not None
         assert storage_facts is not None
@@ -119,7 +126,21 @@ class _Preparation:
                 f"prepared data cannot be kept in {self._cache}: {reason}",
                 remedy="make room there, or set TUNEFLEET_CACHE to another folder",
             ) from error
-        return _prepared(facts)
+        return self._prepared(facts)
+
+    def _prepared(self, facts: Facts) -> Prepared:
+        """What was found out, and what could not be looked up anew this time."""
+        notes = [
+            Finding(
+                severity=Severity.WARNING,
+                code="not looked up",
+                message=note,
+                remedy="run again when the store can be reached, if it may have changed",
+            )
+            for note in self._copies.notes
+        ]
+        data = facts.data.model_copy(update={"findings": [*notes, *facts.data.findings]})
+        return _prepared(facts.model_copy(update={"data": data}))
 
     # -- the parts ----------------------------------------------------------------------
 
@@ -127,9 +148,29 @@ class _Preparation:
         if self._model_path is not None:
             folder = ModelFolder(self._model_path, str(self._model_path))
         else:
-            folder = model_files.find_model(self._spec.model, self._base)
+            folder = self._fetched_model() or model_files.find_model(self._spec.model, self._base)
         model_files.check_model(folder.path)
         return folder
+
+    def _fetched_model(self) -> ModelFolder | None:
+        """The copy of a model that lies in an object store; None for any other."""
+        model = self._spec.model
+        location = model.from_.bundle if model.from_ is not None else model.uri
+        if location is None or not in_store(location):
+            return None
+        skip = () if model.from_ is not None else model_files.PICKLES
+        return ModelFolder(self._copies.folder(location, skip), location)
+
+    def _fetch(self) -> Remote:
+        """Copies of the data that lies in object stores, by its uri."""
+        data = self._spec.data
+        specs: list[SourceSpec | HeldOutSpec] = [data.train, *held_out_specs(data).values()]
+        named = [uri for spec in specs for uri in uris(spec)]
+        return {
+            uri: [(copy.path, copy.uri) for copy in self._copies.files(uri)]
+            for uri in named
+            if in_store(uri)
+        }
 
     def _probe(self, before: StorageFacts | None = None) -> StorageFacts:
         found = probe(open_store(self._spec.checkpoints.uri, self._base))
@@ -148,7 +189,7 @@ class _Preparation:
             separator=str(separator),
             seed=self._spec.training.seed,
         )
-        return read_splits(self._spec.data, self._base, reading, self._progress)
+        return read_splits(self._spec.data, self._base, reading, self._progress, self._remote)
 
     # -- facts --------------------------------------------------------------------------
 

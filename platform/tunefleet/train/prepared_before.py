@@ -21,6 +21,7 @@ from tunefleet.api.job import FineTuneJob, HubSource
 from tunefleet.data.cache import digest_code, digest_values, stamp, versions, write_text
 from tunefleet.data.model_files import ModelFolder, answer_files
 from tunefleet.data.problems import Problems
+from tunefleet.data.sources import Remote
 from tunefleet.data.splits import find_sources
 from tunefleet.data.tokenise import is_complete
 from tunefleet.plan.facts import Facts
@@ -36,14 +37,16 @@ def code_digest() -> str:
     return digest_values(digest_code(folders), versions("tokenizers", "transformers"))
 
 
-def key(job: FineTuneJob, base: Path, model: ModelFolder | None) -> str | None:
+def key(
+    job: FineTuneJob, base: Path, model: ModelFolder | None, remote: Remote | None = None
+) -> str | None:
     """The key of a job's facts; ``None`` where they can change without a trace (a hub data
     set without a pinned revision) or something named is not there.
     """
     if model is None:
         return None
     try:
-        stamps = _data_stamps(job, base)
+        stamps = _data_stamps(job, base, remote)
     except (DataError, OSError):
         return None
     if stamps is None:
@@ -67,10 +70,10 @@ def key(job: FineTuneJob, base: Path, model: ModelFolder | None) -> str | None:
     )
 
 
-def _data_stamps(job: FineTuneJob, base: Path) -> list[object] | None:
+def _data_stamps(job: FineTuneJob, base: Path, remote: Remote | None) -> list[object] | None:
     problems = Problems()
     stamps: list[object] = []
-    for name, source in find_sources(job.spec.data, base, problems).items():
+    for name, source in find_sources(job.spec.data, base, problems, remote).items():
         if source is None:
             return None
         if source.hub is not None:

@@ -101,6 +101,7 @@ def _with_report(
         update={
             "gate": judge(gate, result.splits[shown].after) if gate else None,
             "report": str(report) if report else f"{result.run_uri}/report/report.html",
+            "report_copy": None if report else str(_copy_of(run)),
         }
     )
     data = ReportData(
@@ -122,6 +123,10 @@ def _with_report(
         card = write_card(data, folder)
         for name in ("report.html", "report.json"):
             run.store.put(run.key("report", name), folder / name)
+        if result.report_copy:
+            copy = Path(result.report_copy)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder / "report.html", copy)
         run.store.put(run.key("report", "README.md"), card)
         if result.bundle:
             # The card is not part of the digest: it may say what the model cost.
@@ -129,6 +134,13 @@ def _with_report(
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return result
+
+
+def _copy_of(run: RunStore) -> Path:
+    """Where a browser finds the report of a run that lies in a remote store."""
+    from tunefleet.data.cache import cache_root, digest_values
+
+    return cache_root() / "reports" / digest_values(run.uri)[:16] / f"{run.job}-{run.run}.html"
 
 
 def _card_key(run: RunStore, bundle_uri: str) -> str:

@@ -29,6 +29,8 @@ from tunefleet.verbs.sections import Section
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from tunefleet.plan.facts import StorageFacts
+
 PYTHON = (3, 11)
 
 # Lower bounds of pyproject.toml by extra; a test holds the two together.
@@ -132,8 +134,13 @@ class DoctorResult:
         return Section(title, rows, styles=tuple(styles[check.state] for check in self.checks))
 
 
-def doctor(*, base: Path | str = ".", contact_hub: bool = False) -> DoctorResult:
-    """Look at this machine. ``base`` is the folder whose ``runs`` would be written."""
+def doctor(
+    *, base: Path | str = ".", store: str | None = None, contact_hub: bool = False
+) -> DoctorResult:
+    """Look at this machine. ``base`` is the folder whose ``runs`` would be written.
+
+    ``store`` is a job's ``checkpoints.uri``: it is tried in their place, and has to work.
+    """
     folder = Path(base).absolute()
     found: list[Check] = []
     looks: list[Callable[[], Iterator[Check]]] = [
@@ -144,7 +151,7 @@ def doctor(*, base: Path | str = ".", contact_hub: bool = False) -> DoctorResult
         lambda: _disk(folder),
         _ray,
         _ports,
-        lambda: _storage(folder),
+        lambda: _storage(folder) if store is None else _store(store, folder),
         lambda: _hub(contact_hub),
         _credentials,
         _cluster,
@@ -310,9 +317,29 @@ def _storage(base: Path) -> Iterator[Check]:
         fallback = "set checkpoints.uri to a folder that can be written"
         yield Check(name, State.WARN, message, remedy or fallback)
         return
+    yield Check(name, State.OK, _told(facts))
+
+
+def _told(facts: StorageFacts) -> str:
     speed = (facts.write_bytes_per_second or 0) / 1e6
-    detail = f"written at {speed:,.0f} MB/s; a second conditional create is refused, as it must be"
-    yield Check(name, State.OK, detail)
+    return f"written at {speed:,.0f} MB/s; a second conditional create is refused, as it must be"
+
+
+def _store(uri: str, base: Path) -> Iterator[Check]:
+    from tunefleet.api.support import in_store
+    from tunefleet.storage.connect import credentials_source
+    from tunefleet.storage.probe import probe
+    from tunefleet.storage.store import open_store
+
+    source = ""
+    try:
+        store = open_store(uri, base)
+        source = f"; credentials: {credentials_source(store.uri)}" if in_store(store.uri) else ""
+        detail = _told(probe(store))
+    except TunefleetError as error:
+        yield Check("storage", State.MISSING, f"{error.message}{source}", error.remedy)
+        return
+    yield Check(f"storage {store.uri}", State.OK, f"{detail}{source}")
 
 
 def _hub(contact: bool) -> Iterator[Check]:

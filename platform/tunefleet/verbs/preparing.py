@@ -42,12 +42,13 @@ def _tuned_model(file: JobFile) -> Path | None:
     from tunefleet.evaluate.result import Outcome
     from tunefleet.storage.run import RunStore
     from tunefleet.storage.store import open_store
+    from tunefleet.verbs.target import bundle_folder
 
     store = open_store(file.job.spec.checkpoints.uri, file.base)
     for run in reversed(RunStore.all(store, file.job.metadata.namespace, source.job)):
         found = run.get_json("report/outcome.json")
         if found is not None:
-            return Path(Outcome.from_json(json.dumps(found)).bundle.path)
+            return bundle_folder(Outcome.from_json(json.dumps(found)).bundle)
     raise ModelError(
         f"spec.model.from.job: no finished run of {source.job!r} in {store.uri}",
         remedy="finish that job first, or name its bundle with spec.model.from.bundle",

@@ -59,7 +59,7 @@ def summary_of(run: RunStore) -> RunSummary:
         cost_microdollars=account.microdollars,
         unpriced_seconds=account.unpriced_seconds,
         report=result.report if result else None,
-        bundle=result.bundle.path if result and result.bundle else None,
+        bundle=(result.bundle.path or result.bundle.uri) if result and result.bundle else None,
     )
 
 

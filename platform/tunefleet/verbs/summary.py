@@ -55,9 +55,11 @@ def render(result: RunResult, console: Console) -> None:
     console.print(f"cost    {cost}", highlight=False)
     if result.bundle:
         console.print(
-            f"bundle  {result.bundle.path}  ({result.bundle.digest})",
+            f"bundle  {result.bundle.path or result.bundle.uri}  ({result.bundle.digest})",
             highlight=False,
             soft_wrap=True,
         )
     if result.report:
         console.print(f"report  {result.report}", highlight=False, soft_wrap=True)
+        if result.report_copy:
+            console.print(f"        {result.report_copy}", highlight=False, soft_wrap=True)

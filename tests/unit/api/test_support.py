@@ -209,9 +209,13 @@ def test_a_location_elsewhere_is_refused(path: str, scheme: str) -> None:
     assert ("in a cluster only" if scheme == "pvc" else "file:///") in problem.remedy
 
 
-@pytest.mark.parametrize("uri", ["s3://bucket/runs", "gs://bucket", "az://container/runs"])
-def test_runs_are_kept_in_an_object_store(uri: str) -> None:
+@pytest.mark.parametrize("uri", ["s3://bucket/a-*.csv", "gs://bucket/b", "az://container/c"])
+def test_runs_data_and_models_may_lie_in_an_object_store(uri: str) -> None:
     assert unsupported(job("spec.checkpoints", {"uri": uri})) == []
+    assert unsupported(job("spec.data.train", {"uri": [uri, f"{uri}2"]})) == []
+    assert unsupported(job("spec.data.validation", {"uri": uri})) == []
+    assert unsupported(job("spec.model", {"uri": uri})) == []
+    assert unsupported(job("spec.model", {"from": {"bundle": uri}})) == []
 
 
 @pytest.mark.parametrize(

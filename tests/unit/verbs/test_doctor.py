@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from tests.testbed.s3 import S3Server
 from tests.unit.house.tree import ROOT
 from tunefleet.train import machine
 from tunefleet.verbs.doctor import (
@@ -165,6 +166,30 @@ def test_a_folder_that_cannot_be_written_is_a_warning_with_a_remedy(home: Path) 
     check = found(doctor(base=home / "file"), "storage")
     assert check.state is State.WARN
     assert "checkpoints.uri" in check.remedy
+
+
+def test_a_store_is_tried_and_its_credentials_named_and_not_shown(
+    home: Path, s3_environment: S3Server
+) -> None:
+    result = doctor(base=home, store=s3_environment.uri("doctor"))
+    check = found(result, "storage")
+    assert check.state is State.OK
+    assert "MB/s" in check.detail
+    assert "credentials: the environment (AWS_ACCESS_KEY_ID)" in check.detail
+    for secret in (s3_environment.keys.secret, s3_environment.keys.access):
+        assert secret not in result.to_json()
+
+
+def test_a_store_that_cannot_be_used_makes_the_machine_unfit(
+    home: Path, s3_environment: S3Server
+) -> None:
+    result = doctor(base=home, store=s3_environment.uri("runs", bucket="no-such-bucket"))
+    check = found(result, "storage")
+    assert result.exit_code == 2
+    assert check.state is State.MISSING
+    assert "NoSuchBucket" in check.detail
+    assert "credentials: the environment" in check.detail
+    assert "make it first" in check.remedy
 
 
 def test_a_driver_that_torch_cannot_use_is_a_warning(
