@@ -72,3 +72,25 @@ def test_doctor_answers_as_text_and_as_json(capsys: pytest.CaptureFixture[str]) 
     assert {"name", "state", "detail", "remedy"} == set(found["checks"][0])
     assert run_command(["doctor"]) == code
     assert "Python" in capsys.readouterr().out
+
+
+def test_a_run_out_of_budget_exits_with_3_and_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tests.unit.evaluate.sample import sample
+    from tunefleet.api.words import FailureClass, Phase
+    from tunefleet.verbs import run as verb
+
+    spent = sample().result.model_copy(
+        update={
+            "phase": Phase.STOPPED,
+            "failure": FailureClass.BUDGET,
+            "message": "budget: $1.00 of $1.01 are spent",
+        }
+    )
+    monkeypatch.setattr(verb, "run", lambda *_, **__: spent)
+    assert run_command(["run", "job.yaml"]) == 3
+    said = capsys.readouterr().err
+    newest = max(checkpoint.step for checkpoint in spent.checkpoints)
+    assert f"budget: $1.00 of $1.01 are spent; saved at step {newest}; raise spec.budget" in said
+    assert "go on with: tunefleet run job.yaml" in said
