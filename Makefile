@@ -67,17 +67,23 @@ quickstart: $(VENV)/.ready ## fine-tune a real model on real reviews, look at th
 QUIET := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 RAY_USAGE_STATS_ENABLED=0 \
 	MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=4294967296
 
+LINT := $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports && $(BIN)/mypy
+
+# Tests wait for processes often enough to leave a core to the tools, which are told at the end.
 .PHONY: test
-test: lint ## everything that must hold: style, types, layers, tests with coverage
+test: $(VENV)/.tools ## everything that must hold: style, types, layers, tests with coverage
 	$(BIN)/python jobs/quickstart/fetch.py
-	$(QUIET) $(BIN)/python -m pytest --cov
+	@echo "Style, types and layers are checked beside the tests and told after them"
+	@{ $(LINT); } >$(VENV)/lint.log 2>&1 & lint=$$!; tests=0; tools=0; \
+	$(QUIET) $(BIN)/python -m pytest --cov || tests=$$?; \
+	wait $$lint || tools=$$?; \
+	cat $(VENV)/lint.log; \
+	[ $$tools -eq 0 ] || echo "Style, types or layers are broken (above); again: make lint" >&2; \
+	exit $$((tests ? tests : tools))
 
 .PHONY: lint
 lint: $(VENV)/.tools ## style, types and layers only
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/lint-imports
-	$(BIN)/mypy
+	$(LINT)
 
 .PHONY: format
 format: $(VENV)/.tools ## let ruff write the style

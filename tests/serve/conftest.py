@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
+import tunefleet
 from tests.tiny_bundles import tiny_bundle
 from tunefleet.api.words import Phase
 from tunefleet.evaluate.result import BundleResult, GateResult, RunResult, SplitResult
 from tunefleet.serve.settings import Endpoint, Limits
 from tunefleet.storage.bundle import bundle_digest
-from tunefleet.verbs.serve import serving
+
+SOURCE = str(Path(tunefleet.__file__).parents[1])
 
 
 @pytest.fixture(scope="session")
@@ -55,12 +60,36 @@ def write_result(run: Path, folder: Path, gate: GateResult | None) -> None:
     (run / "report" / "result.json").write_text(json.dumps(json.loads(result.to_json())))
 
 
+SERVING = """
+import sys
+from tunefleet.serve.settings import Limits
+from tunefleet.verbs.serve import serving
+
+with serving(sys.argv[1], limits=Limits.from_json(sys.argv[2])) as endpoint:
+    print(endpoint.to_json(), flush=True)
+    sys.stdin.read()
+"""
+
+
 @pytest.fixture(scope="session")
-def service(bundle: Path) -> Iterator[Endpoint]:
-    """The bundle behind HTTP, with limits small enough to be reached."""
+def host(bundle: Path) -> Iterator[tuple[subprocess.Popen[str], Endpoint]]:
+    """A process that serves the bundle, with limits small enough to be reached."""
     limits = Limits(body_bytes=20_000, items=8, text_characters=500)
-    with serving(bundle, limits=limits) as endpoint:
-        yield endpoint
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVING, str(bundle), limits.to_json()],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": SOURCE},
+    ) as process:
+        assert process.stdout is not None
+        yield process, Endpoint.from_json(process.stdout.readline())
+
+
+@pytest.fixture(scope="session")
+def service(host: tuple[subprocess.Popen[str], Endpoint]) -> Endpoint:
+    """The bundle behind HTTP."""
+    return host[1]
 
 
 @pytest.fixture

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import socket
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from tests.tiny_bundles import LABELS
@@ -299,3 +301,16 @@ def test_the_pages_fetch_nothing_from_elsewhere(client: httpx.Client, path: str)
     assert reply.headers["content-type"].startswith("text/html")
     assert not re.findall(r"(?:src|href|url)\s*[=(]\s*[\"']?\s*(?:https?:)?//", reply.text)
     assert "text" in reply.text
+
+
+# The last test of the service, because it ends it.
+def test_a_service_ends_when_the_one_who_started_it_is_killed(
+    host: tuple[subprocess.Popen[str], Endpoint],
+) -> None:
+    process, _ = host
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert len(family) > 3
+    process.kill()
+    process.wait(10)
+    _, alive = psutil.wait_procs(family, timeout=60)
+    assert not alive

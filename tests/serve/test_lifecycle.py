@@ -19,8 +19,7 @@ import httpx
 import psutil
 import pytest
 
-import tunefleet
-from tests.serve.conftest import write_result
+from tests.serve.conftest import SOURCE, write_result
 from tests.tiny_bundles import tiny_bundle
 from tunefleet.api.errors import MachineError, ModelError, SpecError, TunefleetError
 from tunefleet.evaluate.result import GateResult
@@ -28,8 +27,6 @@ from tunefleet.serve.launch import _signals
 from tunefleet.serve.settings import Limits, ServiceSettings
 from tunefleet.storage.bundle import seal
 from tunefleet.verbs.serve import serve, serving
-
-SOURCE = str(Path(tunefleet.__file__).parents[1])
 
 
 def children() -> set[psutil.Process]:
@@ -186,24 +183,3 @@ def test_a_second_signal_does_not_wait(number: int) -> None:
         with pytest.raises(KeyboardInterrupt):
             _signal_and_wait(number)
     assert signal.getsignal(number) is before
-
-
-def test_a_service_ends_when_the_one_who_started_it_is_killed(bundle: Path) -> None:
-    script = (
-        "import sys, time\nfrom tunefleet.verbs.serve import serving\n"
-        "with serving(sys.argv[1]) as endpoint:\n    print(endpoint.url, flush=True)\n"
-        "    time.sleep(600)"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", script, str(bundle)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": SOURCE},
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline().startswith("http://")
-        family = psutil.Process(process.pid).children(recursive=True)
-        process.kill()
-        process.wait(10)
-    _, alive = psutil.wait_procs(family, timeout=60)
-    assert not alive

@@ -21,13 +21,18 @@ def free_port() -> int:
     return port
 
 
-def command(config: WorkerConfig, processes: int) -> list[str]:
-    """The command line that trains ``config``, which is written to its scratch folder."""
+def written(config: WorkerConfig) -> Path:
+    """The file of a configuration, in its scratch folder."""
     folder = Path(config.scratch)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "config.json"
     path.write_text(config.to_json())
-    alone = [sys.executable, "-m", "tunefleet.train", str(path)]
+    return path
+
+
+def command(config: WorkerConfig, processes: int) -> list[str]:
+    """The command line that trains ``config``, which is written to its scratch folder."""
+    alone = [sys.executable, "-m", "tunefleet.train", str(written(config))]
     if processes == 1:
         return alone
     return [

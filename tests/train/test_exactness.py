@@ -12,6 +12,7 @@ import torch
 
 from tests.tiny_models import tiny_bert
 from tests.train.conftest import Site
+from tests.train.forking import launch_forks
 from tests.train.launching import launch
 from tunefleet.api.words import Phase, Precision
 from tunefleet.data.order import Order
@@ -87,7 +88,7 @@ def test_equals_a_single_process_reference_in_fp64(site: Site, tmp_path: Path) -
     model = tiny_bert(tmp_path / "model", labels=("bad", "good"), dropout=0.0)
     config = site.config("reference", precision=Precision.FP64)
     config = config.model_copy(update={"model_path": str(model)})
-    done = launch(config, 3)
+    done = launch_forks(config, 3)
     assert done.returncode == 0, done.stderr
     _, weights = newest(succeeded(site, "reference"))
     for name, expected in reference_weights(site, model).items():
@@ -98,9 +99,16 @@ def test_equals_a_single_process_reference_in_fp64(site: Site, tmp_path: Path) -
 def runs_by_workers(site: Site) -> dict[str, tuple[WorkerConfig, RunStore]]:
     """The same run, dropout included, with one, two (twice) and three workers."""
     found = {}
-    for name, processes in {"one": 1, "two": 2, "two again": 2, "three": 3}.items():
+    # One of them as a user starts it; the bits of the forks are compared with it.
+    starts = {
+        "one": (launch_forks, 1),
+        "two": (launch, 2),
+        "two again": (launch_forks, 2),
+        "three": (launch_forks, 3),
+    }
+    for name, (start, processes) in starts.items():
         config = site.config(f"workers {name}")
-        done = launch(config, processes)
+        done = start(config, processes)
         assert done.returncode == 0, done.stderr
         found[name] = (config, succeeded(site, f"workers {name}"))
     return found

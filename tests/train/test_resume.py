@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.train.conftest import Site
+from tests.train.forking import launch_forks
 from tests.train.launching import command, environment, launch
 from tests.train.test_exactness import losses, newest, succeeded
 from tunefleet.api.words import FailureClass, Phase
@@ -66,7 +67,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(site: Site, whole: WorkerConfig,
 def test_a_run_goes_on_with_another_number_of_workers(site: Site, whole: WorkerConfig) -> None:
     first = site.config("grown")
     run_here(first, stop_after=3)
-    done = launch(site.config("grown"), 2)
+    done = launch_forks(site.config("grown"), 2)
     assert done.returncode == 0, done.stderr
     manifest, weights = newest(succeeded(site, "grown"))
     expected, expected_weights = newest(site.run_store("whole"))
@@ -162,7 +163,7 @@ def test_a_diverging_run_fails_with_the_remedy_and_keeps_its_checkpoints(
     looks = site.plan.evaluation.model_copy(update={"every_steps": every})
     runs = f"diverging, {every}"
     config = site.config(runs, optimizer=wild, evaluation=looks)
-    done = launch(config, 2)
+    done = launch_forks(config, 2)
     assert done.returncode == 1
     ended = site.run_store(runs).exit_record(1)
     assert ended is not None
@@ -182,7 +183,7 @@ def _steps(config: WorkerConfig) -> list[dict[str, object]]:
 def test_a_missing_model_ends_the_attempt_at_its_first_start(site: Site) -> None:
     """A user's error, which no restart can mend."""
     config = site.config("broken").model_copy(update={"model_path": str(site.folder / "nowhere")})
-    done = launch(config, 1)
+    done = launch_forks(config, 1)
     assert done.returncode == 1
     ended = site.run_store("broken").exit_record(1)
     assert ended is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from tunefleet.storage.store import open_store
 from tunefleet.train import ledger
 
 WAIT_SECONDS = 150
+UNSAFE = "training.optimizer.learningRate=0.5"
 JOB = """
 apiVersion: tunefleet.dev/v1alpha1
 kind: FineTuneJob
@@ -59,6 +61,13 @@ class Desk:
     folder: Path
     started: list[subprocess.Popen[str]] = field(default_factory=list)
 
+    def environment(self) -> dict[str, str]:
+        """A user's environment, with a cache of its own."""
+        return os.environ | {
+            "TUNEFLEET_CACHE": str(self.folder / "cache"),
+            "HF_HUB_OFFLINE": "1",
+        }
+
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Begin ``tunefleet run`` in a session of its own."""
         with (self.folder / "said.jsonl").open("w") as said:
@@ -74,8 +83,7 @@ class Desk:
                     *arguments,
                 ],
                 cwd=self.folder,
-                env=os.environ
-                | {"TUNEFLEET_CACHE": str(self.folder / "cache"), "HF_HUB_OFFLINE": "1"},
+                env=self.environment(),
                 stdout=subprocess.PIPE,
                 stderr=said,
                 text=True,
@@ -114,9 +122,9 @@ class Desk:
                 steps.append(int(json.loads(line)["value"]["step"]))
         return max(steps)
 
-    def weights(self, runs: Path) -> dict[str, npt.NDArray[np.float32]]:
-        """The weights of the newest checkpoint below ``runs``."""
-        run = RunStore.newest(open_store(str(runs), self.folder), "default", "tiny")
+    def weights(self, runs: Path, job: str) -> dict[str, npt.NDArray[np.float32]]:
+        """The weights of the newest checkpoint of a job below ``runs``."""
+        run = RunStore.newest(open_store(str(runs), self.folder), "default", job)
         assert run is not None
         return newest(run)[1]
 
@@ -133,35 +141,49 @@ def write_job(folder: Path, steps: int) -> None:
     (folder / "job.yaml").write_text(JOB.format(steps=steps))
 
 
-@pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    """A fresh folder."""
-    tiny_bert(tmp_path / "model")
+def write_rows(path: Path) -> None:
+    """120 labelled rows, as a user has them."""
     rows = rows_of(120)
     lines = ["text,label"]
     for text, label in zip(rows.columns["text"], rows.columns["label"], strict=True):
         lines.append(f'"{text}",{("bad", "good")[label]}')
-    (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n")
-    write_job(tmp_path, 40)
-    desk = Desk(tmp_path)
-    yield desk
-    desk.stop()
+    path.write_text("\n".join(lines) + "\n")
 
 
-def without_ray(desk: Desk) -> WorkerConfig:
+@contextlib.contextmanager
+def furnished(folder: Path) -> Iterator[Desk]:
+    """A desk with a model and rows; nothing runs on after it."""
+    tiny_bert(folder / "model")
+    write_rows(folder / "rows.csv")
+    desk = Desk(folder)
+    try:
+        yield desk
+    finally:
+        desk.stop()
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    """A fresh desk with a job of 40 steps."""
+    with furnished(tmp_path) as desk:
+        write_job(tmp_path, 40)
+        yield desk
+
+
+def without_ray(desk: Desk, name: str) -> WorkerConfig:
     """The same plan as the newest run's, for torchrun and in another store."""
-    run = RunStore.newest(open_store("runs", desk.folder), "default", "tiny")
+    run = RunStore.newest(open_store("runs", desk.folder), "default", name)
     assert run is not None
     job, plan, facts = (run.get_json(f"{name}.json") for name in ("job", "plan", "facts"))
     assert job is not None
     read = Facts.from_json(json.dumps(facts))
-    other = RunStore.create(open_store("torchrun", desk.folder), "default", "tiny")
+    other = RunStore.create(open_store("torchrun", desk.folder), "default", name)
     assert read.data.test is not None
     return WorkerConfig(
         address=RunAddress(
             uri=other.store.uri,
             namespace="default",
-            job="tiny",
+            job=name,
             run=other.run,
             attempt=other.claim_attempt(Writer.here()).attempt,
         ),
@@ -221,11 +243,63 @@ def left(started: list[psutil.Process]) -> list[psutil.Process]:
     return alive
 
 
-def test_a_run_finishes_and_says_everything_a_script_needs(desk: Desk) -> None:
-    code, result = desk.run("--price-per-hour", "0.60")
+# -- a job of one's own, as the README says -----------------------------------------------
+
+
+def typed(desk: Desk, *arguments: str) -> str:
+    """What a command that ends well prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tunefleet.cli.main", *arguments],
+        cwd=desk.folder,
+        env=desk.environment(),
+        capture_output=True,
+        text=True,
+        timeout=WAIT_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def own_data_commands() -> list[str]:
+    """The commands of the README under *Your own data*, without its environment's folder."""
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    block = text.partition("## Your own data")[2].partition("```\n")[2].partition("```")[0]
+    return re.findall(r"^\$ \.venv/bin/tunefleet (\w+)", block, re.MULTILINE)
+
+
+def test_a_reader_of_the_readme_goes_from_a_table_to_answers(desk: Desk) -> None:
+    """A run to its end, all it says to a script, the same by torchrun, and answers."""
+    assert own_data_commands() == ["init", "check", "plan", "run", "predict", "serve"]
+    (desk.folder / "job.yaml").unlink()
+    (desk.folder / "rows.csv").rename(desk.folder / "reviews.csv")
+    typed(desk, "init", "reviews.csv", "--model", "model")
+    assert "nothing stands in the way" in typed(desk, "check", "job.yaml")
+    planned = json.loads(typed(desk, "plan", "job.yaml", "--json", "--workers", "2"))
+    run = ("--price-per-hour", "0.60", "--workers", "2", "--set", "data.test={fraction: 0.1}")
+    code, result = desk.run(*run)
     assert code == 0, desk.said()
+    says_everything_a_script_needs(desk, result, planned["totalSteps"])
+
+    again, same = desk.run(*run)
+    assert again == 0
+    assert same == result, "a finished job is not trained twice"
+
+    config = without_ray(desk, "reviews")
+    done = launch(config, 2)
+    assert done.returncode == 0, done.stderr
+    theirs = desk.weights(desk.folder / "runs", "reviews")
+    ours = desk.weights(desk.folder / "torchrun", "reviews")
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs), "Ray adds no bit"
+
+    answer = typed(desk, "predict", "job.yaml", "--text", "What a film!", "--json")
+    (row,) = json.loads(answer)["rows"]
+    assert row["prediction"]["label"] in ("bad", "good")
+
+
+def says_everything_a_script_needs(desk: Desk, result: dict[str, object], steps: int) -> None:
     assert result["phase"] == "Succeeded"
-    assert result["steps"] == 40
+    assert result["steps"] == steps
     assert result["resumedFrom"] == 0
     assert result["workers"] == 2
     bundle, seconds, splits = result["bundle"], result["seconds"], result["splits"]
@@ -239,57 +313,10 @@ def test_a_run_finishes_and_says_everything_a_script_needs(desk: Desk) -> None:
     assert checkpoints(result)
     spent = sum(seconds.values())
     assert result["costMicrodollars"] == round(spent * 600_000 / 3600)
-    assert 40 in [json.loads(line)["value"].get("step") for line in desk.said().splitlines()]
-
-    again, same = desk.run("--price-per-hour", "0.60")
-    assert again == 0
-    assert same == result, "a finished job is not trained twice"
-
-    config = without_ray(desk)
-    done = launch(config, 2)
-    assert done.returncode == 0, done.stderr
-    theirs = desk.weights(desk.folder / "runs")
-    ours = desk.weights(desk.folder / "torchrun")
-    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs), "Ray adds no bit"
+    assert steps in [json.loads(line)["value"].get("step") for line in desk.said().splitlines()]
 
 
-def test_the_first_interrupt_saves_and_the_next_start_goes_on(desk: Desk) -> None:
-    write_job(desk.folder, 4000)
-    process = desk.start()
-    desk.until(lambda: desk.step() >= 3)
-    started = below(process)
-    os.killpg(process.pid, signal.SIGINT)
-    printed, _ = process.communicate(timeout=WAIT_SECONDS)
-    assert process.returncode == 130, desk.said()
-    stopped = json.loads(printed)
-    assert stopped["phase"] == "Stopped"
-    assert checkpoints(stopped)[0]["step"] == stopped["steps"] > 0
-    assert not left(started)
-
-    write_job(desk.folder, 4000)
-    process = desk.start("--workers", "1")
-    desk.until(lambda: desk.step() > stopped["steps"])
-    process.send_signal(signal.SIGTERM)
-    printed, _ = process.communicate(timeout=WAIT_SECONDS)
-    assert process.returncode == 143, desk.said()
-    assert json.loads(printed)["resumedFrom"] == stopped["steps"]
-    assert json.loads(printed)["workers"] == 1
-
-
-def test_a_second_interrupt_stops_at_once_and_loses_only_uncommitted_work(desk: Desk) -> None:
-    write_job(desk.folder, 4000)
-    process = desk.start()
-    desk.until(lambda: desk.step() >= 12)
-    started = below(process)
-    process.send_signal(signal.SIGINT)
-    process.send_signal(signal.SIGINT)
-    time.sleep(0.3)
-    process.send_signal(signal.SIGINT)
-    began = time.monotonic()
-    process.communicate(timeout=60)
-    assert time.monotonic() - began < 30
-    assert process.returncode == 130, desk.said()
-    assert not left(started)
+# -- a worker that dies -------------------------------------------------------------------
 
 
 def test_a_killed_worker_is_replaced_and_nothing_is_lost(desk: Desk) -> None:
@@ -329,44 +356,138 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost(desk: Desk) -> None:
     assert "5s is not enough: a start takes about" in json.dumps(refused)
 
 
-def test_a_second_run_of_the_same_job_is_refused_while_the_first_goes_on(desk: Desk) -> None:
-    write_job(desk.folder, 4000)
-    first = desk.start()
-    desk.until(lambda: desk.step() >= 1)
+# -- one long job, interrupted in every way; each start is looked at by several tests -----
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a start of the long job ended. ``left``: its processes that were still there."""
+
+    code: int
+    said: str
+    result: dict[str, object]
+    left: list[psutil.Process]
+    seconds: float = 0.0
+
+
+@pytest.fixture(scope="module")
+def long_desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    """A desk with a job that nobody waits for."""
+    with furnished(tmp_path_factory.mktemp("long")) as desk:
+        write_job(desk.folder, 4000)
+        yield desk
+
+
+@pytest.fixture(scope="module")
+def killed(long_desk: Desk) -> subprocess.CompletedProcess[str]:
+    """SIGKILL after step 6; what a second run was told while the first one went on."""
+    desk = long_desk
+    process = desk.start()
+    desk.until(lambda: desk.step() >= 6)
     second = subprocess.run(
         [sys.executable, "-m", "tunefleet.cli.main", "run", "job.yaml", "--json"],
         cwd=desk.folder,
-        env=os.environ | {"TUNEFLEET_CACHE": str(desk.folder / "cache")},
+        env=desk.environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=WAIT_SECONDS,
         check=False,
     )
-    assert second.returncode == 2
-    assert "running already" in second.stderr + second.stdout
-    first.kill()
-    first.communicate(timeout=60)
-
-
-def test_a_changed_spec_is_told_and_only_gone_on_with_when_that_is_safe(desk: Desk) -> None:
-    process = desk.start("--set", "training.maxSteps=4000")
-    desk.until(lambda: desk.step() >= 6)
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=60)
+    return second
 
-    unsafe = "training.optimizer.learningRate=0.5"
-    code, refused = desk.run("--set", "training.maxSteps=4000", "--set", unsafe)
-    assert code == 2
-    assert "learningRate" in json.dumps(refused)
-    assert "--fresh" in json.dumps(refused)
 
-    process = desk.start("--set", "training.maxSteps=4000", "--set", "checkpoints.every=7")
-    desk.until(lambda: "resumed from checkpoint" in desk.said())
-    assert "checkpoints.every changed" in desk.said()
+@pytest.fixture(scope="module")
+def refused(
+    long_desk: Desk, killed: subprocess.CompletedProcess[str]
+) -> tuple[int, dict[str, object]]:
+    """The job again with another learning rate."""
+    return long_desk.run("--set", UNSAFE)
+
+
+@pytest.fixture(scope="module")
+def interrupted(long_desk: Desk, refused: tuple[int, dict[str, object]]) -> Ended:
+    """The job again with another interval, until Ctrl-C."""
+    desk = long_desk
+    process = desk.start("--set", "checkpoints.every=7")
+    desk.until(lambda: desk.step() >= 8)
+    started = below(process)
+    os.killpg(process.pid, signal.SIGINT)
+    printed, _ = process.communicate(timeout=WAIT_SECONDS)
+    return Ended(process.returncode, desk.said(), json.loads(printed), left(started))
+
+
+@pytest.fixture(scope="module")
+def gone_on(long_desk: Desk, interrupted: Ended) -> Ended:
+    """The job again with one worker, until SIGTERM."""
+    desk = long_desk
+    process = desk.start("--workers", "1", "--set", "checkpoints.every=7")
+    desk.until(lambda: desk.step() > int(str(interrupted.result["steps"])))
+    process.send_signal(signal.SIGTERM)
+    printed, _ = process.communicate(timeout=WAIT_SECONDS)
+    return Ended(process.returncode, desk.said(), json.loads(printed), [])
+
+
+@pytest.fixture(scope="module")
+def cut_off(long_desk: Desk, gone_on: Ended) -> Ended:
+    """A run begun anew, until two signals that leave no time to save."""
+    desk = long_desk
+    process = desk.start("--fresh", "--set", UNSAFE)
+    desk.until(lambda: desk.step() >= 12)
+    started = below(process)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=WAIT_SECONDS)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    process.communicate(timeout=60)
+    took = time.monotonic() - began
+    return Ended(process.returncode, desk.said(), {}, left(started), took)
 
-    code, result = desk.run("--fresh", "--set", unsafe, "--set", "training.maxSteps=2")
-    assert code == 0, desk.said()
-    assert result["run"] == "run-0002"
-    assert (desk.folder / "runs/default/tiny/run-0001/plan.json").is_file(), "nothing is deleted"
+
+def test_a_second_run_of_the_same_job_is_refused_while_the_first_goes_on(
+    killed: subprocess.CompletedProcess[str],
+) -> None:
+    assert killed.returncode == 2
+    assert "running already" in killed.stderr + killed.stdout
+
+
+def test_a_changed_spec_is_told_and_only_gone_on_with_when_that_is_safe(
+    refused: tuple[int, dict[str, object]], interrupted: Ended
+) -> None:
+    code, said = refused
+    assert code == 2
+    assert "learningRate" in json.dumps(said)
+    assert "--fresh" in json.dumps(said)
+    assert "resumed from checkpoint" in interrupted.said
+    assert "checkpoints.every changed" in interrupted.said
+
+
+def test_the_first_interrupt_saves(interrupted: Ended) -> None:
+    assert interrupted.code == 130, interrupted.said
+    assert interrupted.result["phase"] == "Stopped"
+    steps = int(str(interrupted.result["steps"]))
+    assert checkpoints(interrupted.result)[0]["step"] == steps >= 8
+    assert not interrupted.left
+
+
+def test_the_next_start_goes_on_with_another_number_of_workers_and_sigterm_saves(
+    interrupted: Ended, gone_on: Ended
+) -> None:
+    assert gone_on.code == 143, gone_on.said
+    assert gone_on.result["resumedFrom"] == interrupted.result["steps"]
+    assert gone_on.result["workers"] == 1
+
+
+def test_a_fresh_run_deletes_nothing(long_desk: Desk, cut_off: Ended) -> None:
+    runs = long_desk.folder / "runs/default/tiny"
+    assert (runs / "run-0001/plan.json").is_file()
+    assert (runs / "run-0002/plan.json").is_file()
+    assert "resumed from checkpoint" not in cut_off.said
+
+
+def test_a_second_interrupt_stops_at_once(cut_off: Ended) -> None:
+    assert cut_off.seconds < 30
+    assert cut_off.code == 130, cut_off.said
+    assert not cut_off.left

@@ -31,7 +31,7 @@ from tunefleet.tasks.batch import (
     to_numpy,
 )
 from tunefleet.tasks.chat import ChatTemplate, Messages, Rendered, set_template
-from tunefleet.tasks.contract import Batch, Scores, TaskContext
+from tunefleet.tasks.contract import Batch, ModelKind, Scores, TaskContext
 from tunefleet.tasks.encoding import opening_tokens, tokenize_spans
 from tunefleet.tasks.generation import generate, plain, positions, settle_generation, stops
 from tunefleet.tasks.losses import position_losses, summed_cross_entropy
@@ -146,17 +146,22 @@ class CausalLm:
         return [] if templated else opening_tokens(tokenizer)
 
     # -- model ------------------------------------------------------------------------
+    def model_kind(self) -> ModelKind:
+        """A language model with its own head."""
+        return ModelKind("AutoModelForCausalLM", None, "CAUSAL_LM")
+
     def load_model(self, model_path: Path, model: ModelSpec, seed: int) -> nn.Module:
         """The model in fp32; what it generates ends where its chat template ends a turn."""
-        from transformers import AutoModelForCausalLM
+        import transformers
 
+        kind = self.model_kind()
         loaded = load_model(
-            AutoModelForCausalLM,
+            getattr(transformers, kind.auto_class),
             model_path,
             model,
             seed,
             head=None,
-            lora_task="CAUSAL_LM",
+            lora_task=kind.adapter_task,
             lora_targets=TASK.lora_targets,
             unfit=_unfit,
         )

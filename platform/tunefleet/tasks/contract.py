@@ -45,6 +45,19 @@ class TaskContext:
     max_length: int
 
 
+@dataclass(frozen=True, slots=True)
+class ModelKind:
+    """What a task's ``load_model`` loads, said without weights, so that it can be measured.
+
+    ``auto_class`` is the name of transformers' class; ``outputs`` how many outputs its head has
+    (``None``: the model has its own, such as a vocabulary); ``adapter_task`` is peft's word.
+    """
+
+    auto_class: str
+    outputs: int | None
+    adapter_task: str
+
+
 class Task(Protocol):
     """The behaviour of a task. Instances are cheap, picklable and without state of a run."""
 
@@ -62,6 +75,10 @@ class Task(Protocol):
         ...
 
     # -- model ------------------------------------------------------------------------
+    def model_kind(self) -> ModelKind:
+        """Which model :meth:`load_model` gives."""
+        ...
+
     def load_model(self, model_path: Path, model: ModelSpec, seed: int) -> nn.Module:
         """The model in fp32 with its head (new weights drawn from ``seed``), adapters applied."""
         ...

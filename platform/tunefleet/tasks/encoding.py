@@ -8,7 +8,8 @@ only), numpy and ``data``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, pairwise
@@ -50,8 +51,9 @@ def tokenize(
     truncated = 0
     encode = _fast if tokenizer.is_fast else _slow
     with _plain(tokenizer, max_length):
-        for start in range(0, len(texts), BATCH):
-            batch = encode(tokenizer, texts[start : start + BATCH], max_length, special_tokens)
+        for batch in _ahead(
+            lambda part: encode(tokenizer, part, max_length, special_tokens), texts
+        ):
             flat = [encoding.ids for encoding in batch]
             lengths += map(len, flat)
             total = sum(map(len, flat))
@@ -74,6 +76,27 @@ def tokenize(
         else None,
         truncated=truncated,
     )
+
+
+def _ahead(
+    encode: Callable[[Sequence[TextInput]], list[Any]], texts: Sequence[TextInput]
+) -> Iterator[list[Any]]:
+    """Batches of encodings in order; the next one is made while the last one is read.
+
+    A fast tokenizer works without Python's lock, so reading its results costs no time of its
+    own as long as there is another batch.
+    """
+    parts = [texts[start : start + BATCH] for start in range(0, len(texts), BATCH)]
+    if len(parts) < 2:
+        yield from map(encode, parts)
+        return
+    with ThreadPoolExecutor(1) as worker:
+        pending = worker.submit(encode, parts[0])
+        for part in parts[1:]:
+            done = pending.result()
+            pending = worker.submit(encode, part)
+            yield done
+        yield pending.result()
 
 
 @contextmanager

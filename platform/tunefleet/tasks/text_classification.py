@@ -31,7 +31,7 @@ from tunefleet.tasks.batch import (
     text_of,
     to_numpy,
 )
-from tunefleet.tasks.contract import Batch, Scores, TaskContext
+from tunefleet.tasks.contract import Batch, ModelKind, Scores, TaskContext
 from tunefleet.tasks.encoding import TextInput, tokenize
 from tunefleet.tasks.models import Head, load_model, load_tokenizer
 
@@ -109,18 +109,24 @@ class TextClassification:
         return {"labels": several}
 
     # -- model ------------------------------------------------------------------------
+    def model_kind(self) -> ModelKind:
+        """A classifier with an output per label, or one for a number."""
+        outputs = max(len(self.context.labels), 1)
+        return ModelKind("AutoModelForSequenceClassification", outputs, "SEQ_CLS")
+
     def load_model(self, model_path: Path, model: ModelSpec, seed: int) -> nn.Module:
         """The model in fp32 with a head of one output per label (or one for a number)."""
-        from transformers import AutoModelForSequenceClassification
-
         labels = () if self.options.problem == "regression" else self.context.labels
+        import transformers
+
+        kind = self.model_kind()
         loaded = load_model(
-            AutoModelForSequenceClassification,
+            getattr(transformers, kind.auto_class),
             model_path,
             model,
             seed,
             head=Head(labels, _PROBLEM_TYPES[self.options.problem]),
-            lora_task="SEQ_CLS",
+            lora_task=kind.adapter_task,
             lora_targets=TASK.lora_targets,
             unfit=_unfit,
         )

@@ -244,9 +244,9 @@ class _Preparation:
 
         self._progress("model", 0, 1)
         tensors = model_files.read_headers(folder.path)
-        outputs = self._outputs(splits)
+        kind = self._task(splits, units.LENGTH_CAP).model_kind()
         declaration = self._spec.declaration
-        sizes = measure(folder.path, self._spec.model, declaration, outputs, tensors.keys())
+        sizes = measure(folder.path, self._spec.model, declaration, kind, tensors.keys())
         digests = model_files.digest_model(folder.path, self._cache)
         facts = ModelFacts(
             source=folder.source,
@@ -265,17 +265,11 @@ class _Preparation:
             vocab_size=sizes.vocab_size,
             max_positions=sizes.max_positions,
             tied_embeddings=sizes.tied_embeddings,
-            head_outputs=outputs,
+            head_outputs=kind.outputs,
             tokenizer_digest=digests.tokenizer,
         )
         self._progress("model", 1, 1)
         return facts
-
-    def _outputs(self, splits: Splits) -> int | None:
-        """Outputs of the head: one per label, one for a number, None for a language model."""
-        if splits.labels:
-            return len(splits.labels)
-        return 1 if any(column.kind == "number" for column in self._columns) else None
 
     # -- tokens -------------------------------------------------------------------------
 

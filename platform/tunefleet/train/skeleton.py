@@ -20,6 +20,7 @@ from tunefleet.api.errors import ModelError
 from tunefleet.api.job import ModelSpec
 from tunefleet.api.tasks import TaskDeclaration
 from tunefleet.tasks.adapters import apply_adapter
+from tunefleet.tasks.contract import ModelKind
 from tunefleet.tasks.models import quiet
 
 _SHIFTED = {
@@ -62,30 +63,25 @@ def measure(
     path: Path,
     model: ModelSpec,
     declaration: TaskDeclaration,
-    outputs: int | None,
+    kind: ModelKind,
     tensors: Collection[str],
 ) -> Sizes:
-    """Sizes of the model in ``path`` with a head of ``outputs`` (None: its own language head).
+    """Sizes of the model that a task loads from ``path``: of its kind, with its head.
 
     ``tensors`` are the names of the weights that the folder has. Raises ``ModelError``.
     """
     config = _config(path)
-    if outputs is not None:
-        config.num_labels = outputs
-    auto = (
-        transformers.AutoModelForCausalLM
-        if outputs is None
-        else transformers.AutoModelForSequenceClassification
-    )
-    built = _build(auto, config, path)
+    if kind.outputs is not None:
+        config.num_labels = kind.outputs
+    built = _build(getattr(transformers, kind.auto_class), config, path)
     method = model.method
     adapted: nn.Module = built
     if method.type != "full":
         adapted = apply_adapter(
             built,
             method,
-            task="CAUSAL_LM" if outputs is None else "SEQ_CLS",
-            trained_in_full=_new_parts(built, tensors) if outputs is not None else [],
+            task=kind.adapter_task,
+            trained_in_full=_new_parts(built, tensors) if kind.outputs is not None else [],
             declared=declaration.lora_targets,
         )
     every = list(adapted.parameters())

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import pytest
 
 from benchmarks.table import Row, print_table
 from benchmarks.watch import ChildFailed, watch
+from tests.unit.house.tree import ROOT
 
 STEPS = """
 import json, sys, time
@@ -89,3 +93,19 @@ def test_standard_output_is_kept_apart(tmp_path: Path) -> None:
     command = "import sys; print('{\"seconds\": 1}'); print('noise', file=sys.stderr)"
     watched = watch([sys.executable, "-c", command], scratch=tmp_path)
     assert json.loads(watched.stdout) == {"seconds": 1}
+
+
+def test_a_row_is_measured_and_the_table_printed() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--quick", "--only", "command"],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "platform")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (row,) = (line for line in done.stdout.splitlines() if line.startswith("│ tunefleet --help"))
+    # The limit is of a quiet machine: here it counts that there is a verdict.
+    assert "≤ 0.3 s" in row
+    assert re.search(r"met|MISSED", row)

@@ -77,6 +77,43 @@ def test_the_tests_fetch_what_they_need_first() -> None:
     assert 0 < told.index("jobs/quickstart/fetch.py") < told.index("-m pytest")
 
 
+TOOL = "#!/bin/sh\necho {name}; exit ${{TOOLS:-0}}\n"
+PYTHON = """#!/bin/sh
+case "$*" in *pytest*) echo "===== 3 passed ====="; exit ${TESTS:-0};; esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("broken", "code"),
+    [({}, 0), ({"TOOLS": "1"}, 2), ({"TESTS": "1"}, 2)],
+    ids=["all is well", "a tool complains", "a test fails"],
+)
+def test_make_test_ends_well_only_when_tests_and_tools_do(
+    tmp_path: Path, broken: dict[str, str], code: int
+) -> None:
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    tools = tmp_path / ".venv" / "bin"
+    tools.mkdir(parents=True)
+    for name in ("ruff", "lint-imports", "mypy", "python"):
+        text = PYTHON if name == "python" else TOOL.format(name=name)
+        (tools / name).write_text(text)
+        (tools / name).chmod(0o755)
+    for name in (".torch", ".ready", ".tools"):
+        (tmp_path / ".venv" / name).touch()
+    done = subprocess.run(
+        ["make", "test"],
+        cwd=tmp_path,
+        env=os.environ | broken,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "3 passed" in done.stdout
+    assert ("make lint" in done.stderr) == ("TOOLS" in broken)
+
+
 def test_the_readme_names_the_commands() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for command in ("make quickstart", "make test", "tunefleet init", "tunefleet run"):

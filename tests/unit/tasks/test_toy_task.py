@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.tiny_models import tiny_bert
+
 DECLARATION = '''
 from tunefleet.api.tasks.declaration import Column, Metric, TaskDeclaration, TaskOptions
 
@@ -33,6 +35,7 @@ import numpy as np
 import torch
 
 from tunefleet.data.tokens import Encoded
+from tunefleet.tasks.contract import ModelKind
 
 
 class Parity:
@@ -51,6 +54,9 @@ class Parity:
             ids=rows.ids,
             weights=np.ones(len(rows), np.int64),
         )
+
+    def model_kind(self):
+        return ModelKind("AutoModelForTokenClassification", 2, "TOKEN_CLS")
 
     def load_model(self, model_path, model, seed):
         torch.manual_seed(seed)
@@ -101,6 +107,7 @@ from tunefleet.data.batch import collate
 from tunefleet.data.tokens import Rows, TokenStore
 from tunefleet.tasks import task_of
 from tunefleet.tasks.contract import TaskContext
+from tunefleet.train.skeleton import measure
 
 job = FineTuneJob.model_validate({
     "apiVersion": "tunefleet.dev/v1alpha1",
@@ -132,11 +139,16 @@ assert after["loss"] < before["loss"]
 assert after["accuracy"] == 1.0
 assert task.outputs(model, batch)["logits"].shape == (40, 2)
 assert task.predict(model, None, [{"number": 3}, {"number": 8}]) == [{"odd": True}, {"odd": False}]
+sizes = measure(
+    here / "bert", ModelSpec(uri="nowhere"), job.spec.declaration, task.model_kind(), ()
+)
+assert sizes.architecture == "BertForTokenClassification", sizes
 print("arrived")
 """
 
 
 def test_a_toy_task_of_two_files_goes_all_the_way(tmp_path: Path) -> None:
+    tiny_bert(tmp_path / "bert")
     (tmp_path / "declarations").mkdir()
     (tmp_path / "behaviours").mkdir()
     (tmp_path / "declarations" / "toy_parity.py").write_text(DECLARATION)
