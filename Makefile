@@ -81,6 +81,10 @@ test: $(VENV)/.tools ## everything that must hold: style, types, layers, tests w
 	[ $$tools -eq 0 ] || echo "Style, types or layers are broken (above); again: make lint" >&2; \
 	exit $$((tests ? tests : tools))
 
+.PHONY: test-faults
+test-faults: $(VENV)/.tools ## kill -9 at every storage write of a run, on disk and S3; half an hour (ARGS=--quick)
+	$(QUIET) $(BIN)/python -m tests.faults $(ARGS)
+
 .PHONY: lint
 lint: $(VENV)/.tools ## style, types and layers only
 	$(LINT)

@@ -34,7 +34,7 @@ from tunefleet.storage.manifest import (
     verify,
 )
 from tunefleet.storage.records import StartRecord, now
-from tunefleet.storage.retention import collect, retain
+from tunefleet.storage.retention import collect, keep_bundle, retain, sweep
 
 __all__ = [
     "CheckpointWriter",
@@ -47,11 +47,13 @@ __all__ = [
     "collect",
     "find_head",
     "head",
+    "keep_bundle",
     "load_manifest",
     "local_copy",
     "open_file",
     "read_file",
     "retain",
+    "sweep",
     "verify",
 ]
 

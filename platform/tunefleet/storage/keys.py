@@ -24,13 +24,18 @@ def checked(key: str) -> str:
         raise StorageError(
             f"{key!r} is no key of a store", remedy="a key is names joined by single slashes"
         )
-    if _STAGED.search(parts[-1]):
+    if is_draft(parts[-1]):
         raise StorageError(
             f"{key!r} is no key of a store: names that end in '#' and digits are those of "
             "half-written files",
             remedy="rename the file",
         )
     return key
+
+
+def is_draft(name: str) -> bool:
+    """Whether a file's name is that of a half-written one (``<name>#<n>``)."""
+    return _STAGED.search(name) is not None
 
 
 def local_root(uri: str) -> Path | None:

@@ -7,26 +7,33 @@ Decides what a store must do: keep what was written, refuse a second conditional
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 import time
+from dataclasses import replace
 
 from tunefleet.api.errors import StorageError
 from tunefleet.plan.facts import StorageFacts
 from tunefleet.storage.store import Store
+from tunefleet.storage.writer import Writer
 
 _BYTES = 8 << 20
+_PROBES = ".tunefleet-probe"
 
 
 def probe(store: Store) -> StorageFacts:
     """Write, read back, see a second conditional write refused, measure the speed, delete.
 
-    Raises StorageError for a store that could not keep two writers apart.
+    What a killed process of this machine left of its own probe goes first. Raises
+    StorageError for a store that could not keep two writers apart.
     """
-    key = f".tunefleet-probe-{secrets.token_hex(8)}"
+    root = store.local_path(_PROBES)
+    made = root is not None and not root.parent.exists()
+    _collect(store)
+    place = f"{_PROBES}/{_named(Writer.here())}"
+    key, speed = f"{place}/once", f"{place}/speed"
     body = os.urandom(1 << 20) * (_BYTES >> 20)
-    made = store.local_path("x")
-    made = made.parent if made and not made.parent.exists() else None
     written = False
     try:
         first = written = store.create(key, b"1")
@@ -41,15 +48,40 @@ def probe(store: Store) -> StorageFacts:
                 remedy="look at the endpoint: is it an object store?",
             )
         began = time.perf_counter()
-        store.put(f"{key}-speed", body)
-        store.flush([f"{key}-speed"])
+        store.put(speed, body)
+        store.flush([speed])
         seconds = time.perf_counter() - began
     finally:
         if written:
             with contextlib.suppress(StorageError):
-                store.delete([key, f"{key}-speed"])
-        if made:
-            with contextlib.suppress(OSError):
-                made.rmdir()
-    speed = len(body) / max(seconds, 1e-9)
-    return StorageFacts(uri=store.uri, conditional_put=True, write_bytes_per_second=speed)
+                store.delete([key, speed])
+        if root is not None:
+            with contextlib.suppress(StorageError, OSError):
+                store.delete_folder(place)
+                root.rmdir()
+                if made:
+                    root.parent.rmdir()
+    rate = len(body) / max(seconds, 1e-9)
+    return StorageFacts(uri=store.uri, conditional_put=True, write_bytes_per_second=rate)
+
+
+def _collect(store: Store) -> None:
+    """Delete the probes of processes of this machine that are over."""
+    here = Writer.here()
+    with contextlib.suppress(StorageError):
+        for name in store.folders(_PROBES):
+            machine, pid, started, _ = (*name.split("_"), *[""] * 4)[:4]
+            if machine != _machine(here) or not pid.isdigit():
+                continue
+            with contextlib.suppress(ValueError):
+                if not replace(here, pid=int(pid), started=float(started)).alive():
+                    store.delete_folder(f"{_PROBES}/{name}")
+
+
+def _named(writer: Writer) -> str:
+    """A folder's name that says whose probe it is, before anything is in it."""
+    return f"{_machine(writer)}_{writer.pid}_{writer.started}_{secrets.token_hex(4)}"
+
+
+def _machine(writer: Writer) -> str:
+    return hashlib.sha256(f"{writer.host} {writer.boot}".encode()).hexdigest()[:12]

@@ -7,9 +7,13 @@ siblings below it.
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from tunefleet.storage.chain import chain_of, find_head, line, manifests_by_writer
 from tunefleet.storage.faults import MissingError
 from tunefleet.storage.folder import RunFolder
+from tunefleet.storage.keys import is_draft
 from tunefleet.storage.manifest import (
     CHECKPOINTS,
     DamagedError,
@@ -24,14 +28,22 @@ from tunefleet.storage.manifest import (
 from tunefleet.storage.records import StartRecord
 
 
-def retain(run: RunFolder, *, keep_last: int, keep_best: int, higher_is_better: bool) -> list[str]:
+def retain(
+    run: RunFolder,
+    *,
+    keep_last: int,
+    keep_best: int,
+    higher_is_better: bool,
+    history: list[Manifest] | None = None,
+) -> list[str]:
     """Delete what of the history is neither among the last nor the best; their names.
 
     The head is read back to the last byte first and is always kept: an older checkpoint
     never goes because of a newer one that cannot be used. One that lacks files counts for
-    nothing. Of equal metrics the earliest is best.
+    nothing. Of equal metrics the earliest is best. ``history`` is the chain where it has
+    just been read.
     """
-    history = chain_of(run, find_head(run))
+    history = chain_of(run, find_head(run)) if history is None else history
     whole = [found for found in history if not size_problems(run, found.name, found.files)]
     kept = {manifest.name for manifest in whole[: max(1, keep_last)]}
     kept |= {manifest.name for manifest in best(whole, keep_best, higher_is_better)}
@@ -88,6 +100,31 @@ def collect(run: RunFolder, start: StartRecord | None = None) -> list[str]:
         if debris:
             _delete(run, name)
             gone.append(name)
+    sweep(run)
+    return gone
+
+
+def sweep(run: RunFolder) -> None:
+    """Delete files that a kill left half written (``<name>#<n>``); only disks keep such.
+
+    For the owner of a run, when nobody else may write it. A fenced process whose draft goes
+    fails with an error, as it would have at its next write.
+    """
+    folder = run.store.local_path(run.key())
+    # (A walk, which does not mind that a folder vanishes under it.)
+    for where, _, names in os.walk(folder) if folder is not None else ():
+        for name in filter(is_draft, names):
+            Path(where, name).unlink(missing_ok=True)
+
+
+def keep_bundle(run: RunFolder, name: str) -> list[str]:
+    """Delete every bundle but ``name``, which the outcome names; the names of those gone.
+
+    The others were made by a start that was killed before it could tell anybody.
+    """
+    gone = [other for other in run.store.folders(run.key("bundle")) if other != name]
+    for other in gone:
+        run.store.delete_folder(run.key("bundle", other))
     return gone
 
 

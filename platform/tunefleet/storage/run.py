@@ -52,8 +52,16 @@ class RunStore(RunFolder):
 
     @staticmethod
     def create(store: Store, namespace: str, job: str) -> RunStore:
-        """A new run under the next free number."""
-        number = max((_number(name) for name in store.folders(f"{namespace}/{job}")), default=0)
+        """A new run under the next free number.
+
+        A last folder that holds nothing was begun by a process killed at its first write,
+        and is taken.
+        """
+        place = f"{namespace}/{job}"
+        names = sorted(filter(_number, store.folders(place)), key=_number)
+        while names and not store.list(f"{place}/{names[-1]}"):
+            names.pop()
+        number = _number(names[-1]) if names else 0
         for _ in range(_TRIES):
             number += 1
             run = RunStore(store, namespace, job, f"run-{number:04d}")

@@ -19,8 +19,8 @@ from tunefleet.data.rows import load_rows
 from tunefleet.evaluate.bundle import build_bundle
 from tunefleet.evaluate.result import BundleResult, Outcome, SplitResult
 from tunefleet.storage.bundle import publish
-from tunefleet.storage.checkpoints import Manifest, chain, verify
-from tunefleet.storage.run import RunStore
+from tunefleet.storage.checkpoints import Manifest, chain, keep_bundle, retain, verify
+from tunefleet.storage.run import RunStore, StartRecord
 from tunefleet.tasks.contract import Scores
 from tunefleet.tasks.models import merge_adapter
 from tunefleet.train.loop import Parts
@@ -31,11 +31,17 @@ OUTCOME = "report/outcome.json"
 
 
 def finish(
-    run: RunStore, parts: Parts, state: RunState, job: FineTuneJob, scratch: Path
+    run: RunStore,
+    start: StartRecord,
+    parts: Parts,
+    state: RunState,
+    job: FineTuneJob,
+    scratch: Path,
 ) -> Outcome | None:
     """Score the best weights on every held-out split and leave bundle, scores and outcome.
 
-    Returns the outcome on the leader, None elsewhere.
+    Returns the outcome on the leader, None elsewhere. FencedError when a newer attempt or
+    start has taken the run over: two of them never leave an outcome.
     """
     best = parts.group.share(lambda: _best_manifest(run, parts, state))
     if best.step != state.step:
@@ -61,16 +67,20 @@ def finish(
             run.store.put(run.key("report", f"scores-{split}.npz"), pack_scores(scores))
     outcome = None
     if parts.group.leads:
+        run.check_fence(start.attempt, start.start)
+        bundle = _bundle(run, parts, model, job, scratch)
         outcome = Outcome(
             steps=state.step,
             best_step=best.step,
             stopped_early=state.step < parts.plan.total_steps,
             chain=state.chain,
             splits=splits,
-            bundle=_bundle(run, parts, model, job, scratch),
+            bundle=bundle,
             history=state.history,
         )
+        run.check_fence(start.attempt, start.start)
         run.put_json(OUTCOME, outcome)
+        keep_bundle(run, bundle.uri.rstrip("/").rsplit("/", 1)[-1])
     parts.group.barrier()
     return outcome
 
@@ -79,6 +89,14 @@ def _best_manifest(run: RunStore, parts: Parts, state: RunState) -> Manifest:
     """The checkpoint of the best evaluation; the newest, loudly, where that one is damaged."""
     history = chain(run)
     newest = history[0]
+    # A kill between the last commit and this left more than is to be kept.
+    retain(
+        run,
+        keep_last=parts.plan.checkpoints.keep_last,
+        keep_best=parts.plan.checkpoints.keep_best,
+        higher_is_better=parts.plan.evaluation.higher_is_better,
+        history=history,
+    )
     for manifest in history:
         if manifest.step != state.best_step:
             continue

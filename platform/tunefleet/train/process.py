@@ -226,7 +226,7 @@ def _train(process: Process, start: StartRecord, meter: metering.Meter, trackers
             exact.close()
             if saver:
                 saver.close()
-            _finish(process, parts, end, job, trackers)
+            _finish(process, start, parts, end, job, trackers)
     finally:
         watchdog.close()
         meter.close()
@@ -315,16 +315,27 @@ def _watchdog(process: Process, start: StartRecord) -> Watchdog:
     return Watchdog(stacks, floor_seconds=HANG_FLOOR_SECONDS, on_hang=record)
 
 
-def _finish(process: Process, parts: Parts, end: LoopEnd, job: FineTuneJob, trackers: Feed) -> None:
+def _finish(
+    process: Process,
+    start: StartRecord,
+    parts: Parts,
+    end: LoopEnd,
+    job: FineTuneJob,
+    trackers: Feed,
+) -> None:
     if parts.reporter:
         parts.reporter.phase(
             Phase.EVALUATING, end.state.step, "scoring the best checkpoint, making the bundle"
         )
     with process.clock.cause(Cause.EVALUATION):
-        outcome = finish.finish(process.run, parts, end.state, job, Path(process.config.scratch))
+        outcome = finish.finish(
+            process.run, start, parts, end.state, job, Path(process.config.scratch)
+        )
     with process.clock.cause(Cause.OTHER):
         if outcome is not None:
             trackers.close(_ending(outcome))
+    if process.group.leads:
+        process.run.check_fence(start.attempt, start.start)
     step = end.state.step
     exits.write(process.run, process.group, parts.meter, Phase.SUCCEEDED, "finished", step=step)
 

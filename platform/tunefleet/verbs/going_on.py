@@ -56,10 +56,18 @@ def find(store: Store, job: FineTuneJob) -> GoOn | None:
             remedy=f"put the old values back to go on with {run.run}, or begin a new run with "
             "--fresh (nothing is deleted)",
         )
-    claim = run.newest_claim()
-    ended = run.exit_record(claim.attempt) if claim else None
-    finished = ended if ended is not None and ended.phase is Phase.SUCCEEDED else None
-    return GoOn(run, Plan.from_json(json.dumps(planned)), finished, tuple(changed))
+    return GoOn(run, Plan.from_json(json.dumps(planned)), finished(run), tuple(changed))
+
+
+def finished(run: RunStore) -> ExitRecord | None:
+    """The good end of a run, whichever attempt reached it; None while there is none."""
+    good = [record for record in run.exit_records() if record.phase is Phase.SUCCEEDED]
+    return good[-1] if good else None
+
+
+def begun_for_nothing(run: RunStore) -> bool:
+    """Whether a run was only named: killed before it had a plan or an owner."""
+    return run.newest_claim() is None and run.get_json("plan.json") is None
 
 
 def refuse_while_running(run: RunStore) -> None:

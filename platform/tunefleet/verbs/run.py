@@ -152,9 +152,11 @@ class _Run:
         metadata = self._job.metadata
         newest = RunStore.newest(store, metadata.namespace, metadata.name)
         if newest is not None:
-            from tunefleet.verbs.going_on import refuse_while_running
+            from tunefleet.verbs.going_on import begun_for_nothing, refuse_while_running
 
             refuse_while_running(newest)
+            if begun_for_nothing(newest):
+                return newest
         return RunStore.create(store, metadata.namespace, metadata.name)
 
     def _prepare(self) -> Prepared:
@@ -198,8 +200,12 @@ class _Run:
         from tunefleet.storage.run import Writer
         from tunefleet.train.driver import Interrupts, Watcher, drive
         from tunefleet.train.trackers import choice as trackers
+        from tunefleet.verbs.going_on import finished
 
         claim = run.claim_attempt(Writer.here())
+        ended = finished(run)
+        if ended is not None:  # by workers that outlived their driver, while we prepared
+            return self._conclude(run, plan, prepared, ended)
         scratch = Path(tempfile.mkdtemp(prefix=f"tunefleet-{run.job}-"))
         facts = prepared.facts
         config = WorkerConfig(
@@ -267,6 +273,10 @@ class _Run:
             wall_seconds=time.monotonic() - self._began,
         )
         run.put_json("report/result.json", result)
+        if ended.phase is Phase.SUCCEEDED:
+            from tunefleet.storage.checkpoints import sweep
+
+            sweep(run)
         return result
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.unit.house.tree import ROOT
 
-TARGETS = {"quickstart", "test", "lint", "format", "docs", "benchmark", "clean"}
+TARGETS = {"quickstart", "test", "test-faults", "lint", "format", "docs", "benchmark", "clean"}
 
 
 def test_make_alone_lists_the_targets() -> None:

@@ -20,7 +20,15 @@ from tests.unit.storage.harness import (
 )
 from tunefleet.api.words import Phase
 from tunefleet.storage.chain import chain, head
-from tunefleet.storage.checkpoints import CheckpointWriter, Manifest, collect, retain, verify
+from tunefleet.storage.checkpoints import (
+    CheckpointWriter,
+    Manifest,
+    collect,
+    keep_bundle,
+    retain,
+    sweep,
+    verify,
+)
 from tunefleet.storage.records import ExitRecord
 from tunefleet.storage.run import RunStore
 from tunefleet.storage.store import Store
@@ -286,3 +294,25 @@ def test_retention_and_collection_of_an_empty_run_do_nothing(run: RunStore) -> N
     made = commits(run, [0.5])
     remove(run, made[0].key)
     assert retain(run, keep_last=1, keep_best=1, higher_is_better=True) == []
+
+
+def test_half_written_records_are_swept_from_a_disk(disk: Store) -> None:
+    run = new_run(disk)
+    folder = disk.local_path(run.key())
+    assert folder is not None
+    run.put_json("plan.json", {"a": 1})
+    run.put_json("issue #1 notes.json", {})
+    for name in ("plan.json#1", "attempts/0001/CLAIM#12", "report/report.html#1"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("half")
+    sweep(run)
+    left = sorted(path.name for path in folder.rglob("*") if path.is_file())
+    assert left == ["RUN.json", "issue #1 notes.json", "plan.json"]
+
+
+def test_one_bundle_is_kept_and_what_a_kill_left_of_others_goes(run: RunStore) -> None:
+    for name in ("aaaa/config.json", "aaaa/tunefleet/bundle.json", "bbbb/config.json"):
+        run.store.put(run.key("bundle", name), b"{}")
+    assert keep_bundle(run, "aaaa") == ["bbbb"]
+    assert run.store.folders(run.key("bundle")) == ["aaaa"]
+    assert len(run.store.list(run.key("bundle"))) == 2

@@ -301,3 +301,14 @@ def test_names_that_would_leave_the_store_are_refused(disk: Store, tmp_path: Pat
     with pytest.raises(StorageError, match="no key"):
         new_run(disk).put_json("../../../../x.json", {})
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
+def test_a_run_killed_at_its_first_write_leaves_its_number(disk: Store) -> None:
+    first = new_run(disk)
+    folder = disk.local_path(first.key())
+    assert folder is not None
+    killed = folder.with_name("run-0002")
+    killed.mkdir()
+    (killed / "RUN.json#1").write_text("{")
+    assert new_run(disk).run == "run-0002"
+    assert new_run(disk).run == "run-0003"

@@ -290,6 +290,22 @@ def test_a_probe_does_not_leave_the_folder_it_made(disk: Store, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_killed_probe_left_goes_with_the_next_one(tmp_path: Path) -> None:
+    _in_another_process(
+        tmp_path,
+        """
+        from tunefleet.storage.probe import probe
+        store.flush = lambda keys: os._exit(0)
+        probe(store)
+        """,
+    )
+    disk = open_store("runs", tmp_path)
+    assert [size for _, size in disk.list("")] == [1, 8 << 20]
+    disk.put(".tunefleet-probe/another-machine_1_1.0_ab/once", b"1")
+    probe(disk)
+    assert [key for key, _ in disk.list("")] == [".tunefleet-probe/another-machine_1_1.0_ab/once"]
+
+
 def test_a_store_that_does_not_refuse_a_second_conditional_write_is_refused() -> None:
     class Careless(Store):
         def create(self, key: str, body: bytes) -> bool:
