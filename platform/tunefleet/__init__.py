@@ -2,10 +2,10 @@
 
 The verbs of the command line, for notebooks: ``load``, ``check``, ``plan``, ``run``,
 ``predict``, ``serve`` (``serving`` for a block), ``runs`` (``show_run``, ``compare_runs``),
-``doctor``, ``init``. Each is imported when it is first used; ``import
+``export``, ``doctor``, ``init``. Each is imported when it is first used; ``import
 tunefleet`` loads neither torch nor ray.
 
-Two verbs share their name with a package, ``plan`` and ``serve``: the package is made
+Three verbs share their name with a package, ``plan``, ``serve`` and ``export``: the package is made
 callable, so that ``tunefleet.plan(job)`` and ``tunefleet.plan.document`` both work,
 whichever was used first.
 """
@@ -21,6 +21,7 @@ from tunefleet.verbs import VERBS, verb
 if TYPE_CHECKING:
     from tunefleet.verbs.check import check
     from tunefleet.verbs.doctor import doctor
+    from tunefleet.verbs.export import export
     from tunefleet.verbs.init import init
     from tunefleet.verbs.jobfile import load
     from tunefleet.verbs.plan import plan
@@ -37,6 +38,7 @@ __all__ = [
     "check",
     "compare_runs",
     "doctor",
+    "export",
     "init",
     "load",
     "plan",

@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("tunefleet.cli.run:run", "Train a job, or go on with it."),
     "predict": ("tunefleet.cli.predict:predict", "Answer texts with a tuned model."),
     "serve": ("tunefleet.cli.serve:serve", "Serve a tuned model over HTTP."),
+    "export": ("tunefleet.cli.export:export", "Make a plain folder, ONNX or OCI of a tuned model."),
     "runs": ("tunefleet.cli.runs:runs", "List, show and compare runs."),
     "doctor": ("tunefleet.cli.doctor:doctor", "What this machine has, and what is missing."),
 }

@@ -131,16 +131,11 @@ def make_golden(
 
 def check_golden(folder: Path, task: Task, model: nn.Module) -> float:
     """The largest difference from the golden outputs; ``ModelError`` beyond the tolerance."""
-    import torch
     from safetensors.numpy import load_file
 
     golden = read_golden(folder)
     arrays = load_file(folder / SIDECAR / "golden.safetensors")
-    batch = {
-        name.removeprefix("batch."): torch.from_numpy(array)
-        for name, array in arrays.items()
-        if name.startswith("batch.")
-    }
+    batch = read_batch(folder)
     expected = {
         name.removeprefix("output."): array
         for name, array in arrays.items()
@@ -157,6 +152,19 @@ def check_golden(folder: Path, task: Task, model: nn.Module) -> float:
             "copy the bundle again, or train and evaluate anew",
         )
     return worst.difference
+
+
+def read_batch(folder: Path) -> dict[str, torch.Tensor]:
+    """The golden batch's inputs by name, [units, length], as a task's batch."""
+    import torch
+    from safetensors.numpy import load_file
+
+    arrays = load_file(folder / SIDECAR / "golden.safetensors")
+    return {
+        name.removeprefix("batch."): torch.from_numpy(array)
+        for name, array in arrays.items()
+        if name.startswith("batch.")
+    }
 
 
 def check_tokens(folder: Path, task: Task, tokenizer: PreTrainedTokenizerBase) -> None:

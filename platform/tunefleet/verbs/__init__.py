@@ -18,6 +18,7 @@ VERBS = {
     "predict": ("predict", "predict"),
     "serve": ("serve", "serve"),
     "serving": ("serve", "serving"),
+    "export": ("export", "export"),
     "runs": ("runs", "list_runs"),
     "show_run": ("runs", "show_run"),
     "compare_runs": ("runs", "compare_runs"),

@@ -57,12 +57,12 @@ def test_every_verb_is_callable_and_says_what_it_does(name: str) -> None:
     assert name in tunefleet.__all__
 
 
-@pytest.mark.parametrize("name", ["plan", "serve"])
+@pytest.mark.parametrize("name", ["plan", "serve", "export"])
 @pytest.mark.parametrize("first", ["verb", "package"])
 def test_a_verb_that_shares_its_name_with_a_package_is_both(name: str, first: str) -> None:
     imports = [f"import tunefleet.{name}", f"import tunefleet\ntunefleet.{name}"]
     code = "\n".join(imports if first == "package" else reversed(imports))
-    module = {"plan": "document", "serve": "settings"}[name]
+    module = {"plan": "document", "serve": "settings", "export": "result"}[name]
     found = after(
         f"{code}\nimport tunefleet.{name}.{module} as part\n"
         f"out = [callable(tunefleet.{name}), part.__name__]"
