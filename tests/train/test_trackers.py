@@ -20,6 +20,7 @@ from tests.train.conftest import Site
 from tests.train.launching import free_port
 from tests.train.test_exactness import succeeded
 from tunefleet.api.job import MlflowSpec, TrackingSpec, WandbSpec
+from tunefleet.api.rates import Rate
 from tunefleet.api.words import Phase
 from tunefleet.channel.folder import WatchEnd
 from tunefleet.evaluate.result import Outcome
@@ -32,6 +33,7 @@ from tunefleet.train.trackers.mlflow import Mlflow
 
 STEPS = list(range(1, 11))
 EVALUATIONS = [0, 5, 10]
+PRICED = [Rate(since_ns=0, microdollars_per_hour=3_600_000_000)]
 
 
 class Crashed(Exception):
@@ -90,7 +92,7 @@ def tracked(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tr
         configs = []
         for attempt in (1, 2):
             config = site.config("tracked").model_copy(
-                update={"tracking": tracking, "price_microdollars_per_hour": 3_600_000}
+                update={"tracking": tracking, "rates": PRICED}
             )
             configs.append(config)
             if attempt == 1:
