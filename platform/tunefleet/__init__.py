@@ -1,8 +1,8 @@
 """Fine-tune any Hugging Face model from one declarative file, and know what it costs.
 
 The verbs of the command line, for notebooks: ``load``, ``check``, ``plan``, ``run``,
-``predict``, ``serve`` (``serving`` for a block), ``runs`` (``show_run``, ``compare_runs``),
-``export``, ``doctor``, ``init``. Each is imported when it is first used; ``import
+``predict``, ``serve`` (``serving`` for a block), ``runs`` (``show_run``, ``compare_runs``,
+``run_cost``), ``export``, ``doctor``, ``init``. Each is imported when it is first used; ``import
 tunefleet`` loads neither torch nor ray.
 
 Three verbs share their name with a package, ``plan``, ``serve`` and ``export``: the package is made
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tunefleet.verbs.runs import compare_runs, show_run
     from tunefleet.verbs.runs import list_runs as runs
     from tunefleet.verbs.serve import serve, serving
+    from tunefleet.verbs.spending import run_cost
 
 __version__ = "0.1.0"
 
@@ -44,6 +45,7 @@ __all__ = [
     "plan",
     "predict",
     "run",
+    "run_cost",
     "runs",
     "serve",
     "serving",

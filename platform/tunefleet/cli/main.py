@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("tunefleet.cli.serve:serve", "Serve a tuned model over HTTP."),
     "export": ("tunefleet.cli.export:export", "Make a plain folder, ONNX or OCI of a tuned model."),
     "runs": ("tunefleet.cli.runs:runs", "List, show and compare runs."),
+    "cost": ("tunefleet.cli.cost:cost", "Show where a run's time and money went."),
     "doctor": ("tunefleet.cli.doctor:doctor", "What this machine has, and what is missing."),
 }
 """Command → where it is, and the line about it in the list of commands."""

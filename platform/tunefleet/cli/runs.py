@@ -16,7 +16,8 @@ from tunefleet.cli import options
 Command = TypeVar("Command", bound=Callable[..., object])
 
 
-def _store(command: Command) -> Command:
+def in_store(command: Command) -> Command:
+    """``--store runs``."""
     return click.option(
         "--store",
         default="runs",
@@ -50,7 +51,7 @@ Examples:
   tunefleet runs list --store /data/runs --job reviews --json
 """,
 )
-@_store
+@in_store
 @click.option("--job", help="Only the runs of this job.")
 @options.as_json
 def list_(store: str, job: str | None, as_json: bool) -> None:
@@ -68,7 +69,7 @@ Examples:
 """
 )
 @click.argument("run")
-@_store
+@in_store
 @options.as_json
 def show(run: str, store: str, as_json: bool) -> None:
     """Show everything known about RUN: metrics, attempts, settings."""
@@ -85,7 +86,7 @@ Examples:
 """
 )
 @click.argument("names", metavar="RUN RUN...", nargs=-1, required=True)
-@_store
+@in_store
 @options.as_json
 def compare(names: tuple[str, ...], store: str, as_json: bool) -> None:
     """Show runs side by side; the others are compared with the first."""

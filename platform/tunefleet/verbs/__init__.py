@@ -22,6 +22,7 @@ VERBS = {
     "runs": ("runs", "list_runs"),
     "show_run": ("runs", "show_run"),
     "compare_runs": ("runs", "compare_runs"),
+    "run_cost": ("spending", "run_cost"),
     "doctor": ("doctor", "doctor"),
 }
 """Verb → its module here and the function in it."""

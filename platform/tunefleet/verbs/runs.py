@@ -53,6 +53,11 @@ def show_run(run: str, store: str = DEFAULT_STORE, base: str | Path | None = Non
     )
 
 
+def find_run(run: str, store: str, base: str | Path | None = None) -> RunStore:
+    """A run by its name; raises ``SpecError`` with the nearest names."""
+    return _find(_open(store, base), run)
+
+
 def compare_runs(
     runs: Sequence[str], store: str = DEFAULT_STORE, base: str | Path | None = None
 ) -> RunComparison:

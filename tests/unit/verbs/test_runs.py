@@ -21,6 +21,7 @@ from tunefleet.storage.run import ExitRecord, RunStore, Writer
 from tunefleet.storage.store import Store, open_store
 from tunefleet.verbs.run_records import RunComparison, RunDetails, RunList
 from tunefleet.verbs.runs import compare_runs, list_runs, show_run
+from tunefleet.verbs.spending import run_cost
 
 GONE = Writer(host="elsewhere", boot="b", pid=1, started=1.0)
 
@@ -247,3 +248,24 @@ def test_listing_loads_neither_torch_nor_ray_nor_scikit_learn(store: Store, tmp_
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
     )
     assert ended.stdout.strip() == "[]"
+
+
+def test_the_cost_of_a_run_is_told_by_cause_and_by_attempt(store: Store) -> None:
+    run = RunStore.create(store, "default", "reviews")
+    for attempt, hourly in ((1, None), (2, 3_600_000_000)):
+        run.claim_attempt(GONE)
+        run.put_spent(spent(attempt, {Cause.TRAIN: 30, Cause.RECOVERY: 10}, hourly))
+    found = run_cost("reviews", store.uri)
+    assert found.run.seconds == {Cause.TRAIN: 60.0, Cause.RECOVERY: 20.0}
+    assert found.run.money == {Cause.TRAIN: 30_000_000, Cause.RECOVERY: 10_000_000}
+    assert [each.cost_microdollars for each in found.attempts] == [None, 40_000_000]
+    assert found.run.cost_microdollars == 40_000_000
+    assert found.run.unpriced_seconds == 40.0
+    console = Console(file=io.StringIO(), width=180)
+    found.render(console)
+    output = console.file
+    assert isinstance(output, io.StringIO)
+    text = output.getvalue()
+    assert "$40.00 + 40 s unpriced" in text
+    assert "$30.000000" in text
+    assert show_run("reviews", store.uri).summary.cost_microdollars == 40_000_000
