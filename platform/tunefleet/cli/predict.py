@@ -18,6 +18,7 @@ from tunefleet.cli import options
 Examples:
   tunefleet predict job.yaml --text "What a film!"
   tunefleet predict runs/default/reviews/run-0001 --file new.csv --out answers.jsonl
+  tunefleet predict s3://my-bucket/runs/default/reviews/run-0001 --text "What a film!"
   cat new.jsonl | tunefleet predict job.yaml --file - --out -
 """
 )
@@ -45,7 +46,8 @@ def predict(
 ) -> None:
     """Answer texts, or the rows of a file, with a tuned model.
 
-    BUNDLE is a bundle's folder, a run's folder, or a job file (its newest bundle).
+    BUNDLE is a bundle's folder, a run's folder (either may be s3://…), or a job file (its
+    newest bundle).
     """
     from tunefleet.verbs.predict import predict as answer
 
