@@ -17,17 +17,18 @@ from tests.testbed.s3 import S3Server, s3_server
 
 ROOT = Path(__file__).parents[2]
 OWNER = """
-import os, signal
+import os, signal, sys
+from pathlib import Path
 from tests.testbed.s3 import s3_server
-with s3_server() as s3:
+with s3_server(Path(sys.argv[1])) as s3:
     print(s3.pid, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_the_server_dies_with_an_owner_that_is_killed() -> None:
+def test_the_server_dies_with_an_owner_that_is_killed(tmp_path: Path) -> None:
     owner = subprocess.run(
-        [sys.executable, "-c", OWNER],
+        [sys.executable, "-c", OWNER, str(tmp_path)],
         check=False,
         cwd=ROOT,
         stdout=subprocess.PIPE,
