@@ -11,7 +11,7 @@ from typing import Literal
 from tunefleet.api.base import Document
 from tunefleet.api.words import Cause, Command, Phase
 
-EventKind = Literal["resumed", "checkpoint", "evaluation", "skipped", "warning"]
+EventKind = Literal["resumed", "checkpoint", "evaluation", "skipped", "warning", "unclaimed"]
 
 
 class Progress(Document):
@@ -69,7 +69,11 @@ class EvaluationRecord(Document):
 
 
 class Event(Document):
-    """Something that happened; events are in the order in which they were written."""
+    """Something that happened; events are in the order in which they were written.
+
+    ``unclaimed``: a group of workers could not even claim its start, because storage does not
+    answer; it is the only place where that can be said.
+    """
 
     kind: EventKind
     message: str

@@ -99,7 +99,12 @@ class TerminalLine:
 
     def event(self, event: Event) -> None:
         """Print what happened above the line."""
-        style = {"failed": "red", "warning": "yellow", "skipped": "yellow"}.get(event.kind, "dim")
+        style = {
+            "failed": "red",
+            "warning": "yellow",
+            "unclaimed": "yellow",
+            "skipped": "yellow",
+        }.get(event.kind, "dim")
         self._console.print(f"  {event.message}", style=style, highlight=False, soft_wrap=True)
 
     def say(self, text: str) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+from tunefleet.api.errors import RunError
 from tunefleet.api.words import Command, DeviceType, FailureClass, Phase
 from tunefleet.channel.folder import WatchEnd
 from tunefleet.channel.schema import Event, Progress
@@ -72,6 +73,30 @@ class OutOfBudget(Exception):
     """The limit itself is reached: the workers did not stop in time by themselves."""
 
 
+@dataclass(slots=True)
+class VainStarts:
+    """Groups of workers in a row that could not claim their start.
+
+    Storage counts all other starts; when it does not answer, only who watches can.
+    """
+
+    allowed: int
+    count: int = 0
+
+    def hear(self, event: Event) -> None:
+        """Count; raises ``RunError`` when there were more than are allowed."""
+        if event.kind == "unclaimed":
+            self.count += 1
+        elif event.kind in ("resumed", "checkpoint", "evaluation"):
+            self.count = 0
+        if self.count > self.allowed:
+            raise RunError(
+                f"{self.count} starts in a row could not be claimed "
+                f"(retry.maxFailures: {self.allowed}); the last one: {event.message}",
+                remedy="when the store answers again, run the same command to go on",
+            )
+
+
 def drive(
     config: WorkerConfig,
     run: RunStore,
@@ -82,7 +107,8 @@ def drive(
 ) -> ExitRecord:
     """Run one attempt to its end; returns its exit record.
 
-    Raises :class:`StoppedAtOnce` on a second interrupt.
+    Raises :class:`StoppedAtOnce` on a second interrupt, ``RunError`` when starts could not
+    be claimed as often as the job allows.
     """
     plan = config.plan
     scratch = Path(config.scratch)
@@ -103,7 +129,8 @@ def drive(
                 target=_fit, args=(config, scratch, failure), name="fit", daemon=True
             )
             thread.start()
-            _watch(thread, WatchEnd(scratch), watcher, interrupts, deadline)
+            vain = VainStarts(plan.max_failures)
+            _watch(thread, WatchEnd(scratch), watcher, interrupts, vain, deadline)
     except OutOfBudget:
         return conclude(
             run,
@@ -129,6 +156,7 @@ def _watch(
     folder: WatchEnd,
     watcher: Watcher,
     interrupts: Interrupts,
+    vain: VainStarts,
     deadline: int | None,
 ) -> None:
     asked = False
@@ -136,6 +164,7 @@ def _watch(
         ended = not thread.is_alive()
         for event in folder.events():
             watcher.event(event)
+            vain.hear(event)
         progress = folder.progress()
         if progress is not None:
             watcher.progress(progress)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from tunefleet.api.errors import TunefleetError
 from tunefleet.api.job import FineTuneJob
 from tunefleet.api.version import VERSION
 from tunefleet.api.words import Cause, DeviceType, FailureClass, Phase
@@ -142,7 +143,12 @@ def _claim(process: Process) -> tuple[StartRecord | starts.GiveUp, metering.Open
         )
         return start, opening
 
-    return process.group.share(begin)
+    try:
+        return process.group.share(begin)
+    except TunefleetError as error:
+        if process.group.leads:
+            _tell(process, "unclaimed", failures.describe(error))
+        raise
 
 
 def _trackers(process: Process, start: StartRecord) -> Feed:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tunefleet.api.words import FailureClass
 from tunefleet.storage.checkpoints import collect
+from tunefleet.storage.faults import FencedError
 from tunefleet.storage.run import FailureRecord, RunStore, StartRecord
 
 
@@ -35,7 +36,10 @@ def begin(
     told = most_telling(run.failures(attempt, before[-1].start)) if before else None
     if told is not None and not told.failure.retryable:
         return GiveUp(told.failure, told.message)
-    start = run.claim_start(attempt, workers, scratch)
+    try:
+        start = run.claim_start(attempt, workers, scratch)
+    except FencedError as error:
+        return GiveUp(FailureClass.FENCED, str(error))
     # What earlier writers left half written can never be completed any more.
     collect(run, start)
     return _reason_to_give_up(start, before, told, max_failures) or start

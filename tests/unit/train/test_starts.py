@@ -84,3 +84,12 @@ def test_what_no_restart_can_mend_ends_the_attempt_at_once(
     fail(run, begun, FailureClass.INFRASTRUCTURE, rank=0)
     fail(run, begun, kind, rank=1)
     assert start(run) == GiveUp(kind, f"rank 1: {kind}")
+
+
+def test_an_attempt_that_was_taken_over_makes_no_further_start(run: RunStore) -> None:
+    start(run)
+    run.claim_attempt(Writer.here())
+    given_up = start(run)
+    assert isinstance(given_up, GiveUp)
+    assert given_up.failure is FailureClass.FENCED
+    assert "taken over by" in given_up.message
