@@ -32,8 +32,8 @@ class Arm:
 
     ``when``: before, during (a half-written file is left, as on a local disk) or after the
     write. ``victim``: ``writer`` alone, a ``peer`` alone, the ``driver`` alone (the workers
-    go on as orphans), or the whole ``group``. ``after_seconds`` instead of ``write`` kills at
-    a moment of its own.
+    go on as orphans), the whole ``group``, or all of it is stopped (``stop``). With
+    ``after_seconds`` instead of ``write`` the kill comes at a moment of its own.
     """
 
     role: str
@@ -96,8 +96,11 @@ class Recorder:
     def write(self, op: str, key: str, torn: Callable[[], None]) -> Iterator[None]:
         """Around one storage write."""
         with self._lock:
-            if getattr(self._inside, "depth", 0):
-                yield
+            # (The cost record is also kept by the clock: it has no number of its own, and is
+            # met by kills at random moments.)
+            if getattr(self._inside, "depth", 0) or key.endswith("/SPENT.json"):
+                with self._unnumbered():
+                    yield
                 return
             self._inside.depth = 1
             number = self._count
@@ -119,6 +122,15 @@ class Recorder:
                 return
             self.say("end", n=number, op=op, key=key)
 
+    @contextlib.contextmanager
+    def _unnumbered(self) -> Iterator[None]:
+        before = getattr(self._inside, "depth", 0)
+        self._inside.depth = before + 1
+        try:
+            yield
+        finally:
+            self._inside.depth = before
+
     def outside(self) -> bool:
         """Whether this thread is outside every numbered write."""
         return not getattr(self._inside, "depth", 0)
@@ -132,6 +144,9 @@ class Recorder:
                 os.killpg(os.getpgrp(), signal.SIGKILL)
             case "writer":
                 os.kill(os.getpid(), signal.SIGKILL)
+            case "stop":
+                os.killpg(os.getpgrp(), signal.SIGSTOP)
+                time.sleep(0.2)  # a thread may run on for a moment before it stands
             case "driver":
                 os.kill(self._pid_of("driver", -1), signal.SIGKILL)
             case "peer":
@@ -151,6 +166,13 @@ class Recorder:
     def _pid_of(self, role: str, rank: int) -> int:
         found = [e["pid"] for e in self._born() if (e["role"], e["rank"]) == (role, rank)]
         return int(found[-1])
+
+
+def note(folder: Path, event: str) -> None:
+    """A line of a case's log from outside its processes."""
+    line = json.dumps({"t": time.monotonic(), "event": event, "key": ""})
+    with (folder / EVENTS).open("a") as file:
+        file.write(line + "\n")
 
 
 def install(recorder: Recorder) -> None:
@@ -212,8 +234,11 @@ def _watch_for_others(recorder: Recorder, module: Any) -> None:
     module.obstore = Watched()
 
 
-def log_samples(recorder: Recorder) -> None:
-    """Log the ids of every batch whose backward pass has ended, beside the loop."""
+def log_samples(recorder: Recorder, step_seconds: float) -> None:
+    """Log the ids of every batch whose backward pass has ended, beside the loop.
+
+    ``step_seconds`` more are taken for every step.
+    """
     import torch
 
     from tunefleet.train import step as module
@@ -233,6 +258,7 @@ def log_samples(recorder: Recorder) -> None:
     def watched_run(self: Any, work: Any, votes: Any) -> Any:
         now["work"] = work
         result = run(self, work, votes)
+        time.sleep(step_seconds)
         del now["work"]
         recorder.sample(work.number + 1, work.epoch, [], done=True)
         return result

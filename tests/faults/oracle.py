@@ -241,9 +241,14 @@ def _samples_once(starts: dict[Writer, Start], samples: Events, every: int) -> I
     if sorted(chosen) != list(range(1, total + 1)):
         yield f"the surviving chain covers steps {sorted(chosen)} of {total}"
     used: dict[int, Counter[int]] = {}
+    logged: set[int] = set()
     for line in samples:
-        if chosen.get(line["step"]) == _claimed(line):
+        if line["ids"] and chosen.get(line["step"]) == _claimed(line):
+            logged.add(line["step"])
             used.setdefault(line["epoch"], Counter()).update(line["ids"])
+    silent = sorted(chosen.keys() - logged)
+    if silent:
+        yield f"no sample is on record for the surviving executions of steps {silent}"
     everything = set().union(*used.values()) if used else set()
     for epoch, counter in sorted(used.items()):
         wrong = {i: n for i, n in counter.items() if n != 1}
@@ -292,7 +297,10 @@ def _redone(
     order = sorted(starts)
     worst, problems = 0, []
     for before, after in itertools.pairwise(order):
-        done = max((s["step"] for s in samples if s["done"] and _claimed(s) == before), default=0)
+        # What an orphan or a sleeper does once its successor has begun is not done again.
+        began = min((s["t"] for s in samples if _claimed(s) == after), default=float("inf"))
+        mine = [s for s in samples if s["done"] and _claimed(s) == before and s["t"] < began]
+        done = max((s["step"] for s in mine), default=0)
         again = max(0, done - starts[after].step)
         worst = max(worst, again)
         writing = _in_flight(events, before)

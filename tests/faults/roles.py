@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from tests.faults import injection, zygote
 
 WORKER_DEADLINE = 90.0
 MOST_STARTS = 12
+STOPPED = 4
 
 
 def driver(
@@ -32,16 +34,17 @@ def driver(
     grace: float,
     settings: dict[str, Any],
 ) -> int:
-    """One call of ``tunefleet run job.yaml``; 0 when it ended well, 3 when it failed."""
+    """One call of ``tunefleet run job.yaml``; 0: it ended well, 3: failed, 4: stopped."""
     os.setpgid(0, 0)
     here = Path(folder)
     os.chdir(here)
     armed = injection.Arm(**arm) if arm else None
     recorder = injection.Recorder(here, "driver", -1, life, 0, armed)
     injection.install(recorder)
-    _shift_clock(settings)
+    _elsewhere(settings, life)
 
     from tunefleet.api.errors import TunefleetError
+    from tunefleet.api.words import Phase
     from tunefleet.train import driver as real
     from tunefleet.train.environment import LocalRay
     from tunefleet.verbs.run import run
@@ -63,7 +66,7 @@ def driver(
         recorder.say("failed", kind=type(error).__name__, message=str(error))
         return 3
     recorder.say("ended", phase=result.phase, resumed=result.resumed_from)
-    return 0
+    return 0 if result.phase is Phase.SUCCEEDED else STOPPED
 
 
 def _fit(
@@ -138,22 +141,21 @@ def worker(
         here, "worker", rank, life, start, injection.Arm(**arm) if arm else None
     )
     injection.install(recorder)
-    injection.log_samples(recorder)
-    _shift_clock(settings)
+    injection.log_samples(recorder, float(settings.get("step_seconds", 0.0)))
+    _elsewhere(settings, life)
 
     import torch.distributed as dist
 
     from tunefleet.plan.worker import WorkerConfig
     from tunefleet.train import process
 
-    claim = process._claim
+    train = process._train
 
-    def noted_claim(own: Any) -> Any:
-        found = claim(own)
-        recorder.claimed(told.address.attempt, getattr(found, "start", 0))
-        return found
+    def noted_train(own: Any, start: Any, *rest: Any) -> None:
+        recorder.claimed(start.attempt, start.start)
+        train(own, start, *rest)
 
-    vars(process).update(_claim=noted_claim)
+    vars(process).update(_train=noted_train)
     process.HANG_FLOOR_SECONDS = float(settings.get("hang_seconds", process.HANG_FLOOR_SECONDS))
     told = WorkerConfig.from_json(Path(config).read_text())
     # (Two threads on a busy machine spin for each other; a tiny model needs one.)
@@ -170,10 +172,12 @@ def worker(
     return 0
 
 
-def _shift_clock(settings: dict[str, Any]) -> None:
-    """Set this process's wall clock back (or on) by so many seconds."""
+def _elsewhere(settings: dict[str, Any], life: int) -> None:
+    """From the second life on: another machine, or a wall clock that was set back."""
+    if life and settings.get("machines"):
+        socket.gethostname = lambda: f"machine-{life}"
     shift = float(settings.get("clock_shift", 0.0))
-    if not shift:
+    if not (life and shift):
         return
     import datetime
 

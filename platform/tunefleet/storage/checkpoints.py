@@ -10,7 +10,7 @@ import contextlib
 import math
 import secrets
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tunefleet.api.errors import StorageError
@@ -93,7 +93,8 @@ class CheckpointWriter:
             name = checkpoint_name(
                 step, self._start.attempt, self._start.start, self._sequence, secrets.token_hex(3)
             )
-            entries = self._write_data(name, files)
+            with self._told_when_fenced():
+                entries = self._write_data(name, files)
             manifest = Manifest(
                 name=name,
                 step=step,
@@ -108,10 +109,27 @@ class CheckpointWriter:
                 digests=dict(digests),
                 created=now(),
             ).sealed()
-            self._write_manifest(manifest)
+            with self._told_when_fenced():
+                self._write_manifest(manifest)
             self._check_fence()
             self._parent, self._parent_step = manifest.key, step
             return manifest
+
+    @contextlib.contextmanager
+    def _told_when_fenced(self) -> Iterator[None]:
+        """A writer that slept may find its files collected: that is its successor's doing."""
+        try:
+            yield
+        except FencedError:
+            raise
+        except StorageError:
+            try:
+                self._check_fence()
+            except FencedError:
+                raise
+            except StorageError:
+                pass  # the store is away: the first error says more
+            raise
 
     def _take_up(self) -> None:
         """Go on after the commits this start has made already, if any."""

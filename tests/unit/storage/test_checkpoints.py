@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,14 @@ from tests.unit.storage.harness import (
 )
 from tunefleet.api.errors import StorageError
 from tunefleet.storage.chain import chain, head
-from tunefleet.storage.checkpoints import CheckpointWriter, FencedError, Manifest, read_file, verify
+from tunefleet.storage.checkpoints import (
+    CheckpointWriter,
+    FencedError,
+    Manifest,
+    collect,
+    read_file,
+    verify,
+)
 from tunefleet.storage.run import RunStore
 from tunefleet.storage.store import Store
 from tunefleet.storage.writer import Writer
@@ -251,3 +259,22 @@ def test_commits_asked_for_at_once_are_made_one_after_the_other(run: RunStore) -
     assert [manifest.sequence for manifest in history] == [4, 3, 2, 1]
     assert [manifest.parent for manifest in history] == [*(m.key for m in history[1:]), None]
     assert all(verify(run, manifest) == [] for manifest in history)
+
+
+def test_a_sleeper_whose_files_were_collected_is_told_that_it_is_fenced(disk: Store) -> None:
+    class Sleepy(Store):
+        """Sleeps before it makes its files durable; a successor begins and collects them."""
+
+        asleep = True
+
+        def flush(self, keys: Iterable[str]) -> None:
+            wanted = list(keys)
+            if self.asleep and any("/checkpoints/" in key for key in wanted):
+                self.asleep = False
+                assert begin(RunStore(disk, run.namespace, run.job, run.run)).attempt == 2
+                collect(run)
+            super().flush(wanted)
+
+    run = new_run(Sleepy(disk.uri))
+    with pytest.raises(FencedError, match="taken over by attempt 2"):
+        commit(writer_of(run), 1)

@@ -1,0 +1,150 @@
+"""Troubles that are no kill at a write: stopped in time, damaged, asleep, on a wrong clock."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.faults import injection, life, oracle, zygote
+from tests.faults.__main__ import bench
+from tests.faults.injection import Arm
+from tests.faults.life import Case, Ran
+from tests.faults.matrix import Bench
+from tests.faults.roles import STOPPED, summary
+
+
+@pytest.fixture(scope="module")
+def found() -> Iterator[Bench]:
+    with bench("file", 1) as made:
+        made.learn((1, 2))
+        yield made
+
+
+def manifest_write(found: Bench, step: int) -> int:
+    part = f"{step:08d}-1.1.{step // life.EVERY}-*/MANIFEST"
+    return next(w.number for w in found.writes if w.role == "worker" and part in w.key)
+
+
+def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.01)
+
+
+def has_done(folder: Path, number: int, upto: int) -> bool:
+    taken = oracle.lines(folder / injection.SAMPLES)
+    return any(s["step"] >= upto for s in taken if s["done"] and s["life"] == number)
+
+
+class Lives:
+    """A case whose lives are begun one by one."""
+
+    def __init__(self, found: Bench, case: Case) -> None:
+        self.found, self.case = found, case
+        self.folder = found.folder(case)
+        self.folder.mkdir(parents=True)
+        self.uri = life.write_job(found.site, case, self.folder)
+        self.codes: list[int] = []
+
+    def begin(self) -> zygote.Fork:
+        one = life.begin(self.found.site, self.case, self.folder, len(self.codes))
+        self.codes.append(0)
+        return one
+
+    def end(self, one: zygote.Fork, number: int = -1) -> int:
+        self.codes[number] = one.wait(life.LIFE_DEADLINE)
+        return self.codes[number]
+
+    def problems(self) -> tuple[list[str], list[int]]:
+        ran = Ran(self.case, self.folder, self.uri, self.codes, 0.0, summary(self.folder))
+        row = self.found.judge(ran, "trouble")
+        return row.verdict.problems, row.verdict.resumed
+
+
+def test_workers_may_change_between_starts_and_the_cost_goes_on(found: Bench) -> None:
+    """SIGTERM on one worker, on two, to the end on three: nothing is done twice."""
+    lives = Lives(found, Case("elastic", [1, 2, 3], settings={"step_seconds": 0.15}))
+    for number, upto in enumerate((2, 7)):
+        one = lives.begin()
+        until(partial(has_done, lives.folder, number, upto))
+        os.kill(one.pid, signal.SIGTERM)
+        assert lives.end(one) == STOPPED
+        injection.note(lives.folder, "fault")
+    assert lives.end(lives.begin()) == 0
+    run = lives.folder / "runs/default/tiny/run-0001"
+    ends = [json.loads(path.read_text()) for path in sorted(run.glob("attempts/*/EXIT.json"))]
+    assert [end["phase"] for end in ends] == ["Stopped", "Stopped", "Succeeded"]
+    result = json.loads((run / "report/result.json").read_text())
+    spent = sum(sum(end["seconds"].values()) for end in ends)
+    assert sum(result["seconds"].values()) == pytest.approx(spent, abs=1.0)
+    stopped = [end["step"] for end in ends]
+    workers = [start.workers for start in oracle.RunFiles(lives.folder / "runs").starts().values()]
+    assert workers == [1, 2, 3]
+    problems, resumed = lives.problems()
+    assert problems == []
+    assert resumed == stopped[:2]  # not a step was lost
+
+
+@pytest.mark.parametrize("harm", ["cut short", "altered", "missing", "no manifest to read"])
+def test_a_damaged_newest_checkpoint_is_passed_over(found: Bench, harm: str) -> None:
+    arm = Arm("worker", 0, manifest_write(found, 9), "after", "group")
+    lives = Lives(found, Case(f"damaged-{harm}", [1], arm))
+    assert lives.end(lives.begin()) == zygote.KILLED
+    (newest,) = (lives.folder / "runs/default/tiny/run-0001/checkpoints").glob("00000009-*")
+    weights = newest / "weights.safetensors"
+    body = weights.read_bytes()
+    match harm:
+        case "cut short":
+            weights.write_bytes(body[:-1])
+        case "altered":
+            weights.write_bytes(body[:-1] + bytes([body[-1] ^ 1]))
+        case "missing":
+            weights.unlink()
+        case _:
+            (newest / "MANIFEST.json").write_text("{")
+    injection.note(lives.folder, "damage")
+    assert lives.end(lives.begin()) == 0
+    problems, resumed = lives.problems()
+    assert problems == []
+    assert resumed == [6]
+
+
+def test_a_clock_that_was_set_back_an_hour_changes_nothing(found: Bench) -> None:
+    arm = Arm("worker", 0, manifest_write(found, 9), "after", "group")
+    case = Case("clock", [2], arm, settings={"clock_shift": -3600.0})
+    row = found.one("clock", case)
+    assert row.verdict.problems == []
+    assert row.verdict.resumed == [9]
+
+
+def test_a_sleeper_that_wakes_after_its_successor_ended_commits_nothing(found: Bench) -> None:
+    """Stopped before its manifest; another machine ends the run; then it wakes."""
+    arm = Arm("worker", 0, manifest_write(found, 9), "before", "stop")
+    lives = Lives(found, Case("sleeper", [1], arm, settings={"machines": True}))
+    sleeper = lives.begin()
+    try:
+        until(lambda: any(event["event"] == "kill" for event in summary(lives.folder)))
+        assert lives.end(lives.begin()) == 0
+    finally:
+        os.killpg(sleeper.pid, signal.SIGCONT)
+    assert lives.end(sleeper, 0) == 3
+    said = [event for event in summary(lives.folder) if event["event"] == "failed"]
+    assert "was taken over by attempt 2" in said[0]["message"]
+    tidied = zygote.fork(
+        found.site.server,
+        "tests.faults.roles:tidy",
+        {"uri": lives.uri},
+        str(lives.folder / "output.txt"),
+    )
+    assert tidied.wait(60) == 0
+    problems, resumed = lives.problems()
+    assert problems == []
+    assert resumed == [6]
