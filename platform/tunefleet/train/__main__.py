@@ -25,7 +25,6 @@ def main(arguments: list[str] | None = None) -> int:
     from tunefleet.api.words import DeviceType, Phase
     from tunefleet.plan.worker import WorkerConfig
     from tunefleet.storage.run import RunStore
-    from tunefleet.storage.store import open_store
     from tunefleet.train.conclude import conclude
     from tunefleet.train.process import run_process
 
@@ -48,10 +47,11 @@ def main(arguments: list[str] | None = None) -> int:
             dist.destroy_process_group()
     if not leads:
         return 0
-    address = config.address
-    run = RunStore(open_store(address.uri, Path.cwd()), address.namespace, address.job, address.run)
     ended = conclude(
-        run, config, unsaid="the process ended without a word", now_ns=time.monotonic_ns()
+        RunStore.at(config.address),
+        config,
+        unsaid="the process ended without a word",
+        now_ns=time.monotonic_ns(),
     )
     print(f"{ended.phase}: {ended.message}", file=sys.stderr)
     return 1 if ended.phase is Phase.FAILED else 0
