@@ -8,6 +8,7 @@ does happens in its forks. It ends when its standard input is closed.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import json
 import os
@@ -28,6 +29,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 KILLED = -signal.SIGKILL
+_PR_SET_PDEATHSIG = 1
 _WARM = (
     "datasets",
     "obstore.store",
@@ -186,12 +188,19 @@ def _take(listener: socket.socket, told: dict[int, socket.socket]) -> None:
     if pid == 0:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        _die_with_the_server()
         for other in (listener, link, *told.values()):
             other.close()
         _become(function, arguments, output)
     told[pid] = link
     with contextlib.suppress(OSError):
         link.send(str(pid).encode())
+
+
+def _die_with_the_server() -> None:
+    """A harness that is killed hard leaves nothing running (Linux: see prctl(2))."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _become(function: str, arguments: dict[str, object], output: str) -> None:

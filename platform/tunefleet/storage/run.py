@@ -52,7 +52,16 @@ class RunStore(RunFolder):
 
     @staticmethod
     def create(store: Store, namespace: str, job: str) -> RunStore:
-        """A new run under the next free number.
+        """A new run under the next free number."""
+        for _ in range(_TRIES):
+            run = RunStore.try_create(store, namespace, job)
+            if run is not None:
+                return run
+        raise _no_number(f"{store.uri}/{namespace}/{job}")
+
+    @staticmethod
+    def try_create(store: Store, namespace: str, job: str) -> RunStore | None:
+        """A new run under the next number; None when somebody else took it in this moment.
 
         A last folder that holds nothing was begun by a process killed at its first write,
         and is taken.
@@ -61,16 +70,10 @@ class RunStore(RunFolder):
         names = sorted(filter(_number, store.folders(place)), key=_number)
         while names and not store.list(f"{place}/{names[-1]}"):
             names.pop()
-        number = _number(names[-1]) if names else 0
-        for _ in range(_TRIES):
-            number += 1
-            run = RunStore(store, namespace, job, f"run-{number:04d}")
-            record = RunRecord(
-                namespace=namespace, job=job, run=run.run, created=now(), nonce=_nonce()
-            )
-            if run._take("RUN.json", record):
-                return run
-        raise _no_number(f"{store.uri}/{namespace}/{job}")
+        number = _number(names[-1]) + 1 if names else 1
+        run = RunStore(store, namespace, job, f"run-{number:04d}")
+        record = RunRecord(namespace=namespace, job=job, run=run.run, created=now(), nonce=_nonce())
+        return run if run._take("RUN.json", record) else None
 
     @staticmethod
     def newest(store: Store, namespace: str, job: str) -> RunStore | None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from tunefleet.api.digest import job_values
-from tunefleet.api.errors import DataError, RunError
+from tunefleet.api.errors import BusyError, DataError, RunError
 from tunefleet.api.words import Phase
 from tunefleet.channel.schema import Event, Progress
 from tunefleet.evaluate.result import RunResult
@@ -157,7 +157,14 @@ class _Run:
             refuse_while_running(newest)
             if begun_for_nothing(newest):
                 return newest
-        return RunStore.create(store, metadata.namespace, metadata.name)
+        made = RunStore.try_create(store, metadata.namespace, metadata.name)
+        if made is None:
+            raise BusyError(
+                f"{metadata.name} was started from elsewhere at the same moment",
+                remedy="look at it with `tunefleet runs list`; run the same command again to "
+                "go on with it once it is over",
+            )
+        return made
 
     def _prepare(self) -> Prepared:
         self._say(f"preparing {self._job.metadata.name}: model, data, tokens")

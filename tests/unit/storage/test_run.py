@@ -113,6 +113,21 @@ def test_jobs_are_those_that_have_a_run_whatever_else_lies_there(store: Store) -
     assert RunStore.jobs(store) == jobs(store)
 
 
+class Late(MortalStore):
+    """A store that shows no folder of another writer yet."""
+
+    def folders(self, prefix: str) -> list[str]:
+        return []
+
+
+def test_of_two_that_begin_a_job_at_the_same_moment_one_has_the_run() -> None:
+    store = mortal_memory()
+    late = Late(store.uri)
+    assert RunStore.try_create(store, "default", "reviews") is not None
+    assert RunStore.try_create(late, "default", "reviews") is None
+    assert [run.run for run in RunStore.all(store, "default", "reviews")] == ["run-0001"]
+
+
 def test_runs_attempts_and_starts_asked_for_at_once_get_a_number_each(store: Store) -> None:
     numbers = at_once(lambda: int(new_run(store).run.removeprefix("run-")))
     assert numbers == list(range(1, 9))
