@@ -67,6 +67,9 @@ quickstart: $(VENV)/.ready ## fine-tune a real model on real reviews, look at th
 QUIET := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 RAY_USAGE_STATS_ENABLED=0 \
 	MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=4294967296
 
+# Two tests at a time: most wait for processes, and those that start Ray need a few GB each.
+JOBS ?= 2
+
 LINT := $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports && $(BIN)/mypy
 
 # Tests wait for processes often enough to leave a core to the tools, which are told at the end.
@@ -75,11 +78,15 @@ test: $(VENV)/.tools ## everything that must hold: style, types, layers, tests w
 	$(BIN)/python jobs/quickstart/fetch.py
 	@echo "Style, types and layers are checked beside the tests and told after them"
 	@{ $(LINT); } >$(VENV)/lint.log 2>&1 & lint=$$!; tests=0; tools=0; \
-	$(QUIET) $(BIN)/python -m pytest --cov || tests=$$?; \
+	$(QUIET) $(BIN)/python -m pytest --cov -n $(JOBS) --dist loadfile --ignore tests/e2e || tests=$$?; \
 	wait $$lint || tools=$$?; \
 	cat $(VENV)/lint.log; \
 	[ $$tools -eq 0 ] || echo "Style, types or layers are broken (above); again: make lint" >&2; \
 	exit $$((tests ? tests : tools))
+
+.PHONY: test-e2e
+test-e2e: $(VENV)/.tools ## whole jobs on real servers, from data to answers (.ci/run runs it after `make test`)
+	$(QUIET) $(BIN)/python -m pytest tests/e2e
 
 .PHONY: test-faults
 test-faults: $(VENV)/.tools ## kill -9 at every storage write of a run, on disk and S3; half an hour (ARGS=--quick)

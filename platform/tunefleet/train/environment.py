@@ -81,7 +81,9 @@ def local_ray(
     not installed or does not start.
     """
     token = _process_token()
-    settings = ray_environment() | {"RAY_AUTH_TOKEN": token}
+    # Ray's processes inherit it. (As a runtime environment it would cost one process more for
+    # each worker, and the workers that Ray starts ahead would not fit.)
+    settings = ray_environment() | {"RAY_AUTH_TOKEN": token} | dict(environment or {})
     before = {name: os.environ.get(name) for name in (*settings, "RAY_ADDRESS")}
     os.environ.update(settings)
     os.environ.pop("RAY_ADDRESS", None)
@@ -116,7 +118,6 @@ def local_ray(
             logging_level=logging.ERROR,
             log_to_driver=False,
             _temp_dir=str(folder),
-            runtime_env={"env_vars": dict(environment or {})},
         )
         # Ray takes SIGTERM for itself and exits on it; how a run ends is not Ray's to say.
         for number, handler in handlers.items():

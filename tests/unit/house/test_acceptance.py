@@ -18,7 +18,7 @@ PIECES = {
         "Bad input",
         "Done when",
     ],
-    "Never lose work, on any store": [],
+    "Never lose work, on any store": [*(f"{number}." for number in range(1, 8)), "Bad input"],
 }
 BAD_INPUT = [
     "unknown key",

@@ -13,7 +13,10 @@ import pytest
 
 from tests.unit.house.tree import ROOT
 
-TARGETS = {"quickstart", "test", "test-faults", "lint", "format", "docs", "benchmark", "clean"}
+TARGETS = {
+    *("quickstart", "test", "test-e2e", "test-faults", "lint", "format", "docs", "benchmark"),
+    "clean",
+}
 
 
 def test_make_alone_lists_the_targets() -> None:
@@ -39,11 +42,12 @@ def test_every_requirement_is_constrained() -> None:
 def test_ci_runs_the_tests_and_the_quickstart() -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert re.search(r"^timed test\b", script, re.MULTILINE)
+    assert re.search(r"^timed test-e2e\b", script, re.MULTILINE)
     assert re.search(r"^timed quickstart\b", script, re.MULTILINE)
 
 
 MAKEFILE = """
-.venv/.tools quickstart:
+.venv/.tools quickstart test-e2e:
 \t@echo made $@
 test:
 \t@echo "===== 3 passed in 2.1s ====="; exit $(FAULT)

@@ -48,7 +48,15 @@ def test_another_process_is_alive_until_it_ends_even_before_it_is_reaped() -> No
         {"started": 0.5},
         {"started": Writer.here().started + 0.02},
     ],
-    ids=str,
+    ids=[
+        "another host",
+        "another boot",
+        "another time of boot",
+        "no process",
+        "a pid that nobody has",
+        "long ago",
+        "a little later",
+    ],
 )
 def test_what_differs_in_one_point_is_another_process(changes: dict[str, str | float]) -> None:
     assert not dataclasses.replace(Writer.here(), **changes).alive()  # type: ignore[arg-type]

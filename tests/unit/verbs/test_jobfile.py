@@ -155,7 +155,7 @@ spec:
   task: text-classification
   model: {name: a/b, trustRemoteCode: true}
   data:
-    train: {uri: s3://x/y.csv}
+    train: {uri: hdfs://x/y.csv}
     colums: {text: review}
     labels: [no, yes, 1.10]
   training:

@@ -195,8 +195,8 @@ BAD = [
     Bad("an empty item", COLUMNS, "    labels: [old, ] # here\n", f"{D}.labels", "1 label is not enough", "at least 2"),
     Bad("an item that is null", COLUMNS, "    labels: [old, ~] # here\n", f"{D}.labels[1]", "an empty value is not text", "text"),
     # not in this version
-    Bad("a bucket", "{uri: reviews.csv}", "{uri: s3://data/a.csv} # here", f"{D}.train.uri", "`s3` locations are not supported", "file:///"),
-    Bad("a second bucket in a list", "{uri: reviews.csv}", "{uri: [a.csv, gs://b/c.csv]} # here", f"{D}.train.uri[1]", "`gs` locations", "file:///"),
+    Bad("a file system that no store reads", "{uri: reviews.csv}", "{uri: hdfs://data/a.csv} # here", f"{D}.train.uri", "`hdfs` locations are not supported", "file:///"),
+    Bad("a volume claim, second in a list", "{uri: reviews.csv}", "{uri: [a.csv, pvc://b/c.csv]} # here", f"{D}.train.uri[1]", "`pvc` locations", "in a cluster only"),
     Bad("a file:// with a host", "{uri: reviews.csv}", "{uri: file://a/b.csv} # here", f"{D}.train.uri", "names no absolute path", "file:///folder/name"),
     Bad("code of a stranger", MODEL, "  model: {name: a/b, trustRemoteCode: true} # here\n", f"{M}.trustRemoteCode", "`trustRemoteCode: true` is not supported", "never run"),
 ]  # fmt: skip

@@ -87,7 +87,7 @@ def test_an_override_can_mend_the_file() -> None:
         ("data.train.uri[7]=x", "spec.data.train.uri", "has 2 items; there is no item [7]", "from 0"),
         ("training[0]=x", "spec.training", "has no fields below it", "check the path"),
         ("data.labels=[good, no]", "spec.data.labels[1]", "read as true or false", '"no"'),
-        ("checkpoints.uri=s3://b", "spec.checkpoints.uri", "`s3` locations", "file:///"),
+        ("checkpoints.uri=ftp://b", "spec.checkpoints.uri", "`ftp` locations", "file:///"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
