@@ -6,22 +6,21 @@ begins again, which is the least that anybody has to wait for.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 
+from benchmarks import ray_sides
+from benchmarks.ray_sides import Side
 from benchmarks.scale import Scale
 from benchmarks.sides import ready
 from benchmarks.table import Row
 from benchmarks.watch import ChildFailed
-from benchmarks.workloads import MODEL, job_text, workloads
+from benchmarks.workloads import job_text, workloads
 
 ALLOWED_SECONDS = 3.0
 _STEPS_BEFORE, _STEPS = 8, 2000
@@ -46,9 +45,9 @@ def measure(scale: Scale) -> Iterator[Row]:
             save=4,
         )
         ready(text, folder)
-        sides = [(ours, _run), (theirs, _bare)]
+        sides = [(ours, ray_sides.ours(folder)), (theirs, ray_sides.bare(folder, steps=_STEPS))]
         for values, side in sides if pair % 2 == 0 else reversed(sides):
-            values.append(side(folder, scale))
+            values.append(_killed(side))
     allowed = sorted(value + ALLOWED_SECONDS for value in theirs)
     yield Row(
         "worker killed to next step",
@@ -62,66 +61,36 @@ def measure(scale: Scale) -> Iterator[Row]:
     )
 
 
-def _run(folder: Path, scale: Scale) -> float:
-    scratch = folder / "ours"
-    (scratch / "tmp").mkdir(parents=True)
-    tunefleet = str(Path(sys.executable).with_name("tunefleet"))
-    return _killed(
-        [tunefleet, "run", str(folder / "job.yaml"), "--json"],
-        scratch,
-        "tmp/tunefleet-*/steps.jsonl",
-        {
-            "TMPDIR": str(scratch / "tmp"),
-            "TUNEFLEET_CACHE": str(scale.scratch / "recovery" / "cache"),
-        },
-    )
-
-
-def _bare(folder: Path, scale: Scale) -> float:
-    scratch = folder / "bare"
-    scratch.mkdir(parents=True)
-    config = {
-        "model": str(MODEL),
-        "steps_file": str(scratch / "steps.jsonl"),
-        "scratch": str(scratch / "ray"),
-        "steps": _STEPS,
-    }
-    path = scratch / "config.json"
-    path.write_text(json.dumps(config))
-    command = [sys.executable, "-m", "benchmarks.peers.ray_train", str(path)]
-    return _killed(command, scratch, "steps.jsonl", {})
-
-
-def _killed(command: list[str], scratch: Path, steps: str, environment: dict[str, str]) -> float:
-    with (scratch / "stderr.txt").open("wb") as said:
+def _killed(side: Side) -> float:
+    with (side.scratch / "stderr.txt").open("wb") as said:
         child = subprocess.Popen(
-            command,
+            side.command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=said,
-            env=os.environ | environment,
+            env=os.environ | dict(side.environment),
         )
         try:
-            _wait(child, scratch, steps, _STEPS_BEFORE)
+            _wait(child, side, _STEPS_BEFORE)
             _worker_of(child).kill()
             killed = time.monotonic()
             time.sleep(_SETTLE_SECONDS)
-            _wait(child, scratch, steps, _count(scratch, steps) + 1)
+            _wait(child, side, _count(side) + 1)
             return time.monotonic() - killed
         finally:
             _end(child)
 
 
-def _wait(child: subprocess.Popen[bytes], scratch: Path, steps: str, count: int) -> None:
+def _wait(child: subprocess.Popen[bytes], side: Side, count: int) -> None:
     deadline = time.monotonic() + _DEADLINE_SECONDS
-    while _count(scratch, steps) < count:
+    while _count(side) < count:
         if child.poll() is not None or time.monotonic() > deadline:
-            raise ChildFailed((scratch / "stderr.txt").read_text(errors="replace")[-3000:])
+            raise ChildFailed((side.scratch / "stderr.txt").read_text(errors="replace")[-3000:])
         time.sleep(0.05)
 
 
-def _count(scratch: Path, steps: str) -> int:
-    return sum(path.read_bytes().count(b"\n") for path in scratch.glob(steps))
+def _count(side: Side) -> int:
+    return sum(path.read_bytes().count(b"\n") for path in side.scratch.glob(side.steps))
 
 
 def _worker_of(child: subprocess.Popen[bytes]) -> psutil.Process:
