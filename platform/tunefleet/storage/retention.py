@@ -1,4 +1,4 @@
-"""What may be deleted: checkpoints nobody asked to keep, and debris.
+"""What may be deleted: checkpoints nobody asked to keep, bundles nobody was told of, and debris.
 
 Decides that a manifest goes first and its data after it, so that a kill between any two
 deletes leaves whole checkpoints and debris, never a manifest without its files. Imports its

@@ -3,7 +3,8 @@
 Decides how an attempt is driven from one process: a private Ray, ``fit`` on a thread of its
 own so that signals stay ours, the run's folder read for progress, one interrupt to save and
 stop and a second to stop at once. Ray restarts a group whenever its train function raises;
-whether that helps is decided by the group itself (``starts``).
+whether that helps is decided by the group itself (``starts``). What a group cannot decide is
+decided here: that no start can be claimed any more, and that the budget's limit is reached.
 """
 
 from __future__ import annotations
