@@ -43,7 +43,7 @@ def main() -> None:
         for name in asked.only:
             for row in importlib.import_module(f"benchmarks.{name}").measure(scale):
                 rows.append(row)
-                print(f"  {row.what}: {row.verdict or 'measured'}", flush=True)
+                print(f"  {row.line()}", flush=True)
     cores, system = os.cpu_count(), f"{platform.system()} {platform.machine()}"
     print_table(rows, title=f"tunefleet beside its peers ({cores} cores, {system})")
 

@@ -50,6 +50,16 @@ class Row:
             return ""
         return "met" if median(self.ratios) >= self.goal else "MISSED"
 
+    def line(self) -> str:
+        """The row in one line, for a run that may be stopped before its table."""
+        sides = [f"{_number(median(self.ours))} {self.unit}"]
+        if self.theirs:
+            ratios = ", ".join(f"{ratio:.2f}×" for ratio in self.ratios)
+            sides.append(f"beside {_number(median(self.theirs))} ({self.peer}): {ratios}")
+        if self.target:
+            sides.append(f"goal {self.target} {self.verdict}")
+        return f"{self.what}: {'; '.join(sides)}"
+
     @property
     def target(self) -> str:
         """The goal as it is printed."""

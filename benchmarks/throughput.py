@@ -31,21 +31,26 @@ def _compare(workload: Workload, scale: Scale) -> Iterator[Row]:
     speed: dict[str, list[float]] = {side: [] for side in ("ours", *samplings)}
     effort: dict[str, list[float]] = {side: [] for side in ("ours", *samplings)}
     slug = workload.data.stem
-    last = scale.between[1]
+    first, last = scale.between
+    between = first, min(last, first + workload.longest_stretch)
     for pair in range(scale.pairs):
         folder = scale.scratch / "throughput" / f"{slug}-{pair}"
         # A few steps more than are looked at, so that no evaluation falls into the stretch.
         text = job_text(
-            workload, name=slug, max_steps=last + 5, seed=17 + pair, checkpoints=folder / "runs"
+            workload,
+            name=slug,
+            max_steps=between[1] + 5,
+            seed=17 + pair,
+            checkpoints=folder / "runs",
         )
         job = ready(text, folder)
         sides = ["ours", *samplings]
         for side in sides if pair % 2 == 0 else reversed(sides):
             if side == "ours":
-                watched = run_ours(job, name=side, between=scale.between, stop_after=last)
+                watched = run_ours(job, name=side, between=between, stop_after=between[1])
             else:
                 watched = run_trainer(
-                    job, name=side, sampling=side, between=scale.between, stop_after=last
+                    job, name=side, sampling=side, between=between, stop_after=between[1]
                 )
             per_second, per_sample = _figures(watched, job)
             speed[side].append(per_second)
