@@ -1,0 +1,126 @@
+"""The status of a FineTuneJob: what everybody may read of where it stands.
+
+Decides the conditions, their reasons and the bounded summary beside them. Conditions are the
+truth (``kubectl wait --for=condition=Succeeded``); ``phase`` sums them up for people. Imports
+``api`` alone.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from tunefleet.api.attempt import AttemptBundle
+from tunefleet.api.base import Document
+from tunefleet.api.words import FailureClass
+
+ATTEMPTS_KEPT = 20
+
+
+class JobPhase(StrEnum):
+    """Where a job stands, in a word."""
+
+    PENDING = "Pending"
+    PREPARING = "Preparing"
+    LAUNCHING = "Launching"
+    RUNNING = "Running"
+    EVALUATING = "Evaluating"
+    SUCCEEDED = "Succeeded"
+    STOPPED = "Stopped"
+    FAILED = "Failed"
+
+
+class ConditionType(StrEnum):
+    """What can be waited for. Each is True, False or Unknown.
+
+    ``RECONCILING`` and ``STALLED`` are the two that kstatus, and with it Argo CD and Flux,
+    derive an object's health from.
+    """
+
+    ACCEPTED = "Accepted"
+    PREPARED = "Prepared"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
+
+
+class Reason(StrEnum):
+    """Why a condition is as it is; a closed list, for machines."""
+
+    VALID = "Valid"
+    INVALID_SPEC = "InvalidSpec"
+    NAME_TAKEN = "NameTaken"
+    KUBERAY_MISSING = "KubeRayMissing"
+    PREPARING = "Preparing"
+    CHECKED = "Checked"
+    INPUT_REFUSED = "InputRefused"
+    PLAN_REFUSED = "PlanRefused"
+    LAUNCHING = "Launching"
+    TRAINING = "Training"
+    RETRYING = "Retrying"
+    FINISHED = "Finished"
+    STOPPED = "Stopped"
+    ATTEMPT_FAILED = "AttemptFailed"
+    TOO_MANY_FAILURES = "TooManyFailures"
+
+
+class Condition(Document):
+    """A condition as Kubernetes has them (``metav1.Condition``)."""
+
+    type: ConditionType
+    status: Literal["True", "False", "Unknown"]
+    reason: Reason
+    message: str = ""
+    last_transition_time: str
+    observed_generation: int | None = None
+
+
+class AttemptSummary(Document):
+    """One line on an attempt that was made."""
+
+    name: str
+    number: int
+    phase: str
+    failure: FailureClass | None = None
+    message: str = ""
+    step: int = 0
+    resumed_from: int = 0
+
+
+class JobProgress(Document):
+    """How far training is. ``percent`` is of all steps; ``eta`` is text such as ``12:03``."""
+
+    step: int = 0
+    total_steps: int = 0
+    percent: int = 0
+    epoch: float = 0.0
+    loss: float | None = None
+    samples_per_second: float | None = None
+    eta: str = ""
+    checkpoint_step: int | None = None
+    workers: int = 0
+
+
+class JobEvaluation(Document):
+    """The metric that chooses the best checkpoint, and all final metrics once there are any."""
+
+    metric: str = ""
+    best: float | None = None
+    metrics: dict[str, float] = {}
+
+
+class JobStatus(Document):
+    """``status`` of a FineTuneJob, bounded in size."""
+
+    observed_generation: int = 0
+    phase: JobPhase = JobPhase.PENDING
+    message: str = ""
+    conditions: list[Condition] = []
+    run: str | None = None
+    attempts: list[AttemptSummary] = []
+    progress: JobProgress | None = None
+    evaluation: JobEvaluation | None = None
+    bundle: AttemptBundle | None = None
+    report: str = ""
