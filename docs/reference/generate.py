@@ -1,6 +1,6 @@
-"""Write docs/reference/job.md and commands.md from the models and the command line.
+"""Write docs/reference/job.md, commands.md and the chart's CRDs from models and command line.
 
-Decides nothing but the pages' looks; a test fails when a page is not current. Run by
+Decides nothing but the pages' looks; a test fails when one of them is not current. Run by
 ``make docs`` as ``python -m docs.reference.generate``.
 """
 
@@ -15,11 +15,14 @@ from typing import Any
 import click
 
 from docs.reference.meanings import MEANINGS
+from tunefleet.api.crd.resources import KINDS, Kind
+from tunefleet.api.crd.text import to_yaml
 from tunefleet.api.job import FineTuneJob
 from tunefleet.api.support import REFUSED
 from tunefleet.cli.main import tunefleet
 
 FOLDER = Path(__file__).parent
+CRDS = FOLDER.parents[1] / "helm" / "tunefleet" / "crds"
 PART_OF_DATA = ("train", "validation", "test")
 
 
@@ -83,6 +86,13 @@ def commands_page() -> str:
         )
         lines += [f"## `{path}`", "", "```", command.get_help(context).strip(), "```", ""]
     return "\n".join(lines)
+
+
+def definition(kind: Kind) -> str:
+    """A kind's CustomResourceDefinition; ``kubectl explain`` shows the sentences of the page."""
+    meanings = {entry.path: MEANINGS[meaning_of(entry.path)] for entry in fields()}
+    head = "# Made from the models by `make docs`; do not edit.\n"
+    return head + to_yaml(kind.manifest(meanings if kind.kind == "FineTuneJob" else {}))
 
 
 def _walk(
@@ -155,9 +165,11 @@ def _commands(group: click.Group, path: str) -> Iterator[tuple[str, click.Comman
 
 
 def main() -> None:
-    """Write both pages."""
+    """Write the pages and the definitions."""
     (FOLDER / "job.md").write_text(job_page(), encoding="utf-8")
     (FOLDER / "commands.md").write_text(commands_page(), encoding="utf-8")
+    for kind in KINDS:
+        (CRDS / f"{kind.plural}.yaml").write_text(definition(kind), encoding="utf-8")
 
 
 if __name__ == "__main__":

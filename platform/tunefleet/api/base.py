@@ -8,19 +8,22 @@ file's names camelCase. Imports pydantic alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Self
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Self
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     StringConstraints,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,56 @@ class Rule:
     at: tuple[str | int, ...] = ()
     remedy: str = ""
     reads: tuple[tuple[str | int, ...], ...] = ()
+
+
+def in_one_line(message: str, remedy: str) -> str:
+    """What is wrong and what to do, as an API server says it."""
+    return f"{message} → {remedy}" if remedy else message
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A rule that a laptop tests in Python and an API server in CEL, with one text for both.
+
+    ``holds`` is the CEL expression that is true while the rule is kept; ``self`` is the block.
+    ``message`` and ``remedy`` may have ``{places}``; ``values`` gives the CEL expression, a
+    string, that fills each of them on the server, and :meth:`broken` fills them on a laptop.
+    """
+
+    holds: str
+    message: str
+    at: tuple[str, ...] = ()
+    remedy: str = ""
+    reads: tuple[tuple[str, ...], ...] = ()
+    values: Mapping[str, str] = field(default_factory=dict)
+
+    def broken(self, **values: str) -> Rule:
+        """The rule as a laptop tells it."""
+        return Rule(
+            self.message.format(**values), self.at, self.remedy.format(**values), self.reads
+        )
+
+    def as_cel(self) -> dict[str, object]:
+        """An entry of ``x-kubernetes-validations``."""
+        text = in_one_line(self.message, self.remedy)
+        named = {name: f"({name})" for name in self.values}
+        found: dict[str, object] = {"rule": self.holds, "message": text.format(**named)}
+        if self.values:
+            parts = re.split(r"\{(\w+)\}", text)
+            terms = [
+                self.values[part] if index % 2 else _quoted(part)
+                for index, part in enumerate(parts)
+                if part
+            ]
+            found["messageExpression"] = " + ".join(terms)
+        if self.at:
+            found["fieldPath"] = "".join(f".{step}" for step in self.at)
+        return found
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 class BrokenRules(ValueError):
@@ -62,6 +115,19 @@ class Spec(BaseModel):
         allow_inf_nan=False,
         validate_default=False,
     )
+
+    checks: ClassVar[tuple[Check, ...]] = ()
+    """The rules between this block's fields that an API server tests too."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler(core_schema)
+        if cls.checks:
+            rules = [check.as_cel() for check in cls.checks]
+            handler.resolve_ref_schema(schema)["x-kubernetes-validations"] = rules
+        return schema
 
     def _broken_rules(self) -> Iterator[Rule]:
         """The rules between this block's fields that its values break."""

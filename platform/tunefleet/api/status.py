@@ -8,13 +8,18 @@ truth (``kubectl wait --for=condition=Succeeded``); ``phase`` sums them up for p
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from tunefleet.api.attempt import AttemptBundle
 from tunefleet.api.base import Document
 from tunefleet.api.words import FailureClass
 
 ATTEMPTS_KEPT = 20
+
+BY_TYPE = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
+"""Conditions are one list to read and one entry each to own."""
 
 
 class JobPhase(StrEnum):
@@ -73,7 +78,7 @@ class Condition(Document):
     status: Literal["True", "False", "Unknown"]
     reason: Reason
     message: str = ""
-    last_transition_time: str
+    last_transition_time: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
     observed_generation: int | None = None
 
 
@@ -117,7 +122,7 @@ class JobStatus(Document):
     observed_generation: int = 0
     phase: JobPhase = JobPhase.PENDING
     message: str = ""
-    conditions: list[Condition] = []
+    conditions: Annotated[list[Condition], Field(json_schema_extra=BY_TYPE)] = []
     run: str | None = None
     attempts: list[AttemptSummary] = []
     progress: JobProgress | None = None

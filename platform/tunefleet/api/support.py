@@ -28,6 +28,22 @@ REFUSED = {
 }
 """Path of each refused field and the remedy; the last three are refused for one value only."""
 
+REFUSED_ON_CLUSTER = {
+    "spec.profile": "describe the machine under workers.resources",
+    "spec.serving": "remove it; `tunefleet serve` serves the job's bundle",
+    "spec.budget.maxCost": "set budget.maxDuration; a cluster's prices are not known yet",
+    "spec.workers.min": REFUSED["spec.workers.min"],
+    "spec.workers.max": REFUSED["spec.workers.max"],
+    "spec.workers.resources.memory": "remove it; the plan asks for what a worker needs",
+    "spec.model.trustRemoteCode": REFUSED["spec.model.trustRemoteCode"],
+    "spec.model.method.type": REFUSED["spec.model.method.type"],
+    "spec.budget.onExceeded": REFUSED["spec.budget.onExceeded"],
+}
+"""The same for a cluster, which is not offered these fields at all (the last two: one word)."""
+
+ONE_WORD = {"spec.model.method.type": "qlora", "spec.budget.onExceeded": "Suspend"}
+"""Fields of which one word alone is refused."""
+
 STORES = frozenset({"s3", "gs", "az", "abfs", "abfss", "adl"})
 """Schemes of the object stores a location may lie in."""
 
