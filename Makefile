@@ -47,8 +47,8 @@ $(VENV)/.ready: pyproject.toml constraints.txt $(VENV)/.torch
 	@touch $@
 
 $(VENV)/.tools: $(VENV)/.ready
-	@echo "Installing the trackers, ONNX and the tools that check it all (250 MB, about a minute)"
-	@$(PIP) install --quiet --constraint constraints.txt --editable '.[train,serve,tracking,export,dev]'
+	@echo "Installing the trackers, ONNX, the cluster's client and the tools that check it all (400 MB, about a minute)"
+	@$(PIP) install --quiet --constraint constraints.txt --editable '.[train,serve,control,tracking,export,dev]'
 	@touch $@
 
 # US dollars per worker and hour: what half of a two-core machine costs to rent.
