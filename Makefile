@@ -78,7 +78,8 @@ test: $(VENV)/.tools ## everything that must hold: style, types, layers, tests w
 	$(BIN)/python jobs/quickstart/fetch.py
 	@echo "Style, types and layers are checked beside the tests and told after them"
 	@{ $(LINT); } >$(VENV)/lint.log 2>&1 & lint=$$!; tests=0; tools=0; \
-	$(QUIET) $(BIN)/python -m pytest --cov -n $(JOBS) --dist loadfile --ignore tests/e2e || tests=$$?; \
+	$(QUIET) $(BIN)/python -m pytest --cov -n $(JOBS) --dist loadfile \
+		--ignore tests/e2e --ignore tests/cluster || tests=$$?; \
 	wait $$lint || tools=$$?; \
 	cat $(VENV)/lint.log; \
 	[ $$tools -eq 0 ] || echo "Style, types or layers are broken (above); again: make lint" >&2; \
@@ -87,6 +88,26 @@ test: $(VENV)/.tools ## everything that must hold: style, types, layers, tests w
 .PHONY: test-e2e
 test-e2e: $(VENV)/.tools ## whole jobs on real servers, from data to answers (.ci/run runs it after `make test`)
 	$(QUIET) $(BIN)/python -m pytest tests/e2e
+
+# -- a cluster of real servers (docs/testbed.md) ---------------------------------------
+
+# TUNEFLEET_BED names another bed than k8s; with KUBECONFIG set, tests use that cluster.
+BED := $(BIN)/python -m tests.testbed
+
+.PHONY: cluster-up
+cluster-up: $(VENV)/.tools ## start Kubernetes, a node and KubeRay here, with our image on it (Linux, root)
+	$(BED) up node
+	$(BED) operator
+	$(BED) image
+
+.PHONY: cluster-down
+cluster-down: $(VENV)/.tools ## end and remove all that cluster-up started
+	$(BED) down
+
+.PHONY: test-cluster
+test-cluster: $(VENV)/.tools ## the controller on a real API server with the real KubeRay operator
+	@[ -n "$${KUBECONFIG:-}" ] || $(BED) build
+	$(QUIET) $(BIN)/python -m pytest tests/cluster $(ARGS)
 
 .PHONY: test-faults
 test-faults: $(VENV)/.tools ## kill -9 at every storage write of a run, on disk and S3; half an hour (ARGS=--quick)

@@ -24,7 +24,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -65,8 +65,22 @@ class S3Server:
     ``keys`` may do everything, ``reader`` may only read and list ``bucket``.
     """
 
-    def __init__(self, folder: Path, bucket: str = BUCKET) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        bucket: str = BUCKET,
+        *,
+        address: str = "127.0.0.1",
+        port: int | None = None,
+        enter: Sequence[str] = (),
+    ) -> None:
+        """``enter`` begins the server's command, to run it elsewhere: in a namespace, say,
+        where it listens on ``address`` and from where loopback's ``port`` leads to it.
+        """
         self.folder = folder
+        self._address = address
+        self._port = port
+        self._enter = tuple(enter)
         self.bucket = bucket
         self.keys = _new_keys("all")
         self.reader = _new_keys("read")
@@ -134,6 +148,8 @@ class S3Server:
         for last in (attempt == tries for attempt in range(1, tries + 1)):
             if tries > 1:
                 self._ports = dict(zip(_PORTS, free_ports(len(_PORTS)), strict=True))
+                if self._port is not None:
+                    self._ports["s3.port"] = self._port
             try:
                 self._launch()
                 self._wait_until_ready()
@@ -174,8 +190,8 @@ class S3Server:
         identities.write_text(json.dumps(self._identities()))
         options = {
             "dir": str(data),
-            "ip": "127.0.0.1",
-            "ip.bind": "127.0.0.1",
+            "ip": self._address,
+            "ip.bind": self._address,
             "volume.max": "0",
             "volume.minFreeSpace": "1",
             "master.volumeSizeLimitMB": "256",
@@ -191,7 +207,7 @@ class S3Server:
             "filer.localSocket": str(self.folder / "filer.sock"),
             **{name: str(port) for name, port in self._ports.items()},
         }
-        command = [_binary(), "server", "-filer", "-s3"]
+        command = [*self._enter, _binary(), "server", "-filer", "-s3"]
         command += [f"-{name}={value}" for name, value in options.items()]
         # Keys come from the file alone, not from whatever this process has around it.
         environment = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}

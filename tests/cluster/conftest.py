@@ -1,0 +1,42 @@
+"""A real API server for the tests of this folder, and a namespace for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.testbed import clusters
+from tests.testbed.clusters import Cluster
+
+
+@pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """The cluster of ``KUBECONFIG``, or a bed that is up, or a bed for this session (15 s)."""
+    with clusters.cluster(say=_say(request)) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def kuberay(cluster: Cluster, request: pytest.FixtureRequest) -> Cluster:
+    """The cluster, with the KubeRay operator at work on it."""
+    clusters.ensure_kuberay(cluster, say=_say(request))
+    return cluster
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A namespace for this test alone."""
+    with cluster.namespace() as name:
+        yield name
+
+
+def _say(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Tells what is being started, past pytest's capture: it can take minutes, once."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+
+    def say(what: str) -> None:
+        with capture.global_and_fixture_disabled():
+            print(f"\n  testbed: {what}", flush=True)
+
+    return say
