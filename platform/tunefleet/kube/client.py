@@ -20,6 +20,7 @@ from typing import NamedTuple, Self
 from tunefleet.kube import metrics
 from tunefleet.kube.access import Access, Call, connect
 from tunefleet.kube.errors import UNREACHABLE, ApiError, Fenced, from_response, from_status
+from tunefleet.kube.events import EventKind, Recorder, Regarding
 from tunefleet.kube.limits import TokenBucket
 from tunefleet.kube.resources import PODS, Document, Manifest, Resource
 from tunefleet.kube.scanning import NotJson, split_event, split_list
@@ -67,11 +68,17 @@ class Client:
     """
 
     def __init__(
-        self, access: Access, *, writes_per_second: float = 20.0, burst: float = 40.0
+        self,
+        access: Access,
+        *,
+        user_agent: str = "tunefleet",
+        writes_per_second: float = 20.0,
+        burst: float = 40.0,
     ) -> None:
         self._access = access
         self._bucket = TokenBucket(writes_per_second, burst)
         self._may_write: Callable[[], bool] = lambda: True
+        self._recorder = Recorder(self.create, self.patch, controller=user_agent)
 
     @classmethod
     async def connect(
@@ -82,9 +89,13 @@ class Client:
         writes_per_second: float = 20.0,
         burst: float = 40.0,
     ) -> Self:
-        """The cluster of this pod or, outside of one, of the kubeconfig."""
+        """The cluster of this pod or, outside of one, of the kubeconfig.
+
+        The user agent is whom the server takes for the owner of fields that are written without
+        a manager, and who is named as an event's source.
+        """
         access = await connect(kubeconfig, user_agent=user_agent)
-        return cls(access, writes_per_second=writes_per_second, burst=burst)
+        return cls(access, user_agent=user_agent, writes_per_second=writes_per_second, burst=burst)
 
     @property
     def server(self) -> str:
@@ -102,7 +113,8 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        """End every connection."""
+        """Write the last events and end every connection."""
+        await self._recorder.flush()
         await self._access.close()
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Document:
@@ -244,6 +256,12 @@ class Client:
         }
         call = Call("GET", PODS.path(namespace, pod, "log"), query, accept="text/plain, */*")
         return (await self.fetch("log", PODS, call)).decode(errors="replace")
+
+    async def event(
+        self, regarding: Regarding, *, kind: EventKind, reason: str, action: str, note: str
+    ) -> None:
+        """Tell users what happened to an object. Never raises, and waits for nothing."""
+        self._recorder.say(regarding, kind=kind, reason=reason, action=action, note=note)
 
     async def read(self, verb: str, resource: Resource, call: Call) -> Document:
         """Send a request that changes nothing; its answer as JSON."""
