@@ -18,7 +18,7 @@ from docs.reference.meanings import MEANINGS
 from tunefleet.api.crd.resources import KINDS, Kind
 from tunefleet.api.crd.text import to_yaml
 from tunefleet.api.job import FineTuneJob
-from tunefleet.api.support import REFUSED
+from tunefleet.api.support import ONE_WORD, REFUSED, REFUSED_ON_CLUSTER
 from tunefleet.cli.main import tunefleet
 
 FOLDER = Path(__file__).parent
@@ -58,15 +58,15 @@ def job_page() -> str:
         "",
         "Made from the models by `make docs`; do not edit. A field that this version cannot",
         "honour is refused by name, never ignored: the last column says so. *Required* means:",
-        "where the part that it belongs to is given.",
+        "where the part that it belongs to is given. A cluster takes locations in an object",
+        "store alone, and one text where a laptop takes a list of them.",
         "",
         "| field | holds | default | meaning |",
         "|---|---|---|---|",
     ]
     for entry in fields():
         meaning = MEANINGS[meaning_of(entry.path)]
-        if _is_refused(entry.path):
-            meaning += " **Not in this version.**"
+        meaning += _where(entry.path)
         cells = (f"`{entry.path}`", entry.kind, entry.default, meaning)
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join(lines) + "\n"
@@ -146,11 +146,16 @@ def _default(given: Mapping[str, Any], name: str, node: Mapping[str, Any]) -> st
     return "" if default in (None, {}, []) else f"`{json.dumps(default).strip(chr(34))}`"
 
 
-def _is_refused(path: str) -> bool:
-    # `type` is refused for one of its values only, and says so when it is used.
-    return any(path == key or path.startswith(f"{key}.") for key in REFUSED) and not path.endswith(
-        ".type"
-    )
+def _where(path: str) -> str:
+    """Where a field is refused. One that is refused for a word says so when it is used."""
+    laptop, cluster = (_refused(path, table) for table in (REFUSED, REFUSED_ON_CLUSTER))
+    if laptop and cluster:
+        return " **Not in this version.**"
+    return " **Cluster only.**" if laptop else " **Laptop only.**" if cluster else ""
+
+
+def _refused(path: str, table: Mapping[str, str]) -> bool:
+    return any(path == key or path.startswith(f"{key}.") for key in set(table) - set(ONE_WORD))
 
 
 def _commands(group: click.Group, path: str) -> Iterator[tuple[str, click.Command]]:

@@ -12,11 +12,36 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from tunefleet.api import rules
-from tunefleet.api.base import DnsLabel, Name, Rule, Spec, Text
+from tunefleet.api.base import Check, DnsLabel, Name, Rule, Spec, Text
 
 Uris = Text | Annotated[list[Text], Field(min_length=1, max_length=1024)]
 Format = Literal["csv", "tsv", "json", "jsonl", "parquet", "arrow", "text"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+_TUNED_BEFORE = rules.ExactlyOne(("job", "bundle"))
+_MODEL = rules.ExactlyOne(("name", "uri", "from"))
+_ROWS = rules.ExactlyOne(("uri", "hub"))
+_HELD_OUT_ROWS = rules.ExactlyOne(("uri", "hub", "fraction"))
+_ADAPTERS = Check(
+    "!has(self.lora) || self.type != 'full'",
+    "has no effect with type: full",
+    ("lora",),
+    "set type: lora, or remove lora",
+)
+_REVISION = Check(
+    "!has(self.revision) || has(self.name)",
+    "belongs to a hub model; it has no effect beside uri or from",
+    ("revision",),
+    "name the model with `name`, or remove revision",
+    (("revision",), ("name",)),
+)
+_GROUPS = Check(
+    "!has(self.groupBy) || has(self.fraction)",
+    "has no effect without fraction",
+    ("groupBy",),
+    "give a fraction such as 0.1, or remove groupBy",
+    (("groupBy",), ("fraction",)),
+)
 
 
 class LoraSpec(Spec):
@@ -31,27 +56,30 @@ class LoraSpec(Spec):
 class MethodSpec(Spec):
     """Which weights are trained."""
 
+    checks = (_ADAPTERS,)
     type: Literal["full", "lora", "qlora"] = "full"
     lora: LoraSpec | None = None
 
     def _broken_rules(self) -> Iterator[Rule]:
         if self.lora is not None and self.type == "full":
-            yield Rule("has no effect with type: full", ("lora",), "set type: lora, or remove lora")
+            yield _ADAPTERS.broken()
 
 
 class FromSpec(Spec):
     """A model that tunefleet tuned before: a job of the same storage, or a bundle's folder."""
 
+    checks = _TUNED_BEFORE.checks
     job: DnsLabel | None = None
     bundle: Text | None = None
 
     def _broken_rules(self) -> Iterator[Rule]:
-        yield from rules.exactly_one(self, {"job": self.job, "bundle": self.bundle})
+        yield from _TUNED_BEFORE.broken(self.job, self.bundle)
 
 
 class ModelSpec(Spec):
     """The base model: a hub name (with revision), a folder, or a tuned one to go on from."""
 
+    checks = (*_MODEL.checks, _REVISION)
     name: Name | None = None
     revision: Name | None = None
     uri: Text | None = None
@@ -60,14 +88,9 @@ class ModelSpec(Spec):
     trust_remote_code: bool = False
 
     def _broken_rules(self) -> Iterator[Rule]:
-        yield from rules.exactly_one(self, {"name": self.name, "uri": self.uri, "from": self.from_})
+        yield from _MODEL.broken(self.name, self.uri, self.from_)
         if self.revision is not None and self.name is None:
-            yield Rule(
-                "belongs to a hub model; it has no effect beside uri or from",
-                ("revision",),
-                "name the model with `name`, or remove revision",
-                (("revision",), ("name",)),
-            )
+            yield _REVISION.broken()
 
 
 class HubSource(Spec):
@@ -82,6 +105,7 @@ class HubSource(Spec):
 class SourceSpec(Spec):
     """Where rows come from: files (globs allowed) or a hub data set."""
 
+    checks = (*_ROWS.checks, *rules.FILE_CHECKS)
     uri: Uris | None = None
     hub: HubSource | None = None
     format: Format | None = None
@@ -89,7 +113,7 @@ class SourceSpec(Spec):
     delimiter: Annotated[str, StringConstraints(min_length=1, max_length=1)] | None = None
 
     def _broken_rules(self) -> Iterator[Rule]:
-        yield from rules.exactly_one(self, {"uri": self.uri, "hub": self.hub})
+        yield from _ROWS.broken(self.uri, self.hub)
         yield from rules.file_options(
             self.uri, self.format, self.encoding, self.delimiter, files=self.uri is not None
         )
@@ -102,6 +126,7 @@ class HeldOutSpec(Spec):
     share that column's value stay on one side.
     """
 
+    checks = (*_HELD_OUT_ROWS.checks, *rules.FILE_CHECKS, _GROUPS)
     uri: Uris | None = None
     hub: HubSource | None = None
     format: Format | None = None
@@ -111,28 +136,22 @@ class HeldOutSpec(Spec):
     group_by: Name | None = None
 
     def _broken_rules(self) -> Iterator[Rule]:
-        yield from rules.exactly_one(
-            self, {"uri": self.uri, "hub": self.hub, "fraction": self.fraction}
-        )
+        yield from _HELD_OUT_ROWS.broken(self.uri, self.hub, self.fraction)
         yield from rules.file_options(
             self.uri, self.format, self.encoding, self.delimiter, files=self.uri is not None
         )
         if self.group_by is not None and self.fraction is None:
-            yield Rule(
-                "has no effect without fraction",
-                ("groupBy",),
-                "give a fraction such as 0.1, or remove groupBy",
-                (("groupBy",), ("fraction",)),
-            )
+            yield _GROUPS.broken()
 
 
 class DataSpec(Spec):
     """The rows, how they are split, and which column is what."""
 
+    checks = (rules.HELD_OUT_SHARE,)
     train: SourceSpec
     validation: HeldOutSpec = HeldOutSpec(fraction=0.1)
     test: HeldOutSpec | None = None
-    columns: dict[Name, Name] = {}
+    columns: Annotated[dict[Name, Name], Field(max_length=64)] = {}
     labels: Annotated[list[Name], Field(min_length=1, max_length=100_000)] | None = None
     duplicates: Literal["keep", "drop", "refuse"] = "keep"
 

@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, StringConstraints, create_model, field_validator
 
 from tunefleet.api import rules
-from tunefleet.api.base import DnsLabel, Duration, Money, Name, PositiveInt, Rule, Spec, Text
+from tunefleet.api.base import (
+    Check,
+    DnsLabel,
+    Duration,
+    Money,
+    Name,
+    PositiveInt,
+    Rule,
+    Spec,
+    Text,
+)
 from tunefleet.api.inputs import (
     DataSpec,
     FromSpec,
@@ -142,6 +152,7 @@ class WandbSpec(Spec):
 class MlflowSpec(Spec):
     """MLflow."""
 
+    checks = rules.MLFLOW_CHECKS
     uri: Text
     experiment: Name
 
@@ -149,16 +160,25 @@ class MlflowSpec(Spec):
         yield from rules.mlflow_uri(self.uri)
 
 
+_SOME_TRACKER = Check(
+    "has(self.tensorboard) || has(self.wandb) || has(self.mlflow)",
+    "names no tracker",
+    (),
+    "add tensorboard: true, wandb or mlflow",
+)
+
+
 class TrackingSpec(Spec):
     """Where metrics are mirrored to."""
 
+    checks = (_SOME_TRACKER,)
     tensorboard: bool = False
     wandb: WandbSpec | None = None
     mlflow: MlflowSpec | None = None
 
     def _broken_rules(self) -> Iterator[Rule]:
         if not self.model_fields_set:
-            yield Rule("names no tracker", (), "add tensorboard: true, wandb or mlflow")
+            yield _SOME_TRACKER.broken()
 
 
 class GateSpec(Spec):
@@ -186,9 +206,23 @@ class ServingSpec(Spec):
     service: DnsLabel | None = None
 
 
+_OWN_TASK = {
+    declared.name: Check(
+        f"!has(self.{declared.field_name}) || self.task == '{declared.name}'",
+        "has no effect with task: {task}",
+        (declared.field_name,),
+        f"remove {declared.field_name}, or set task: {declared.name}",
+        ((declared.field_name,), ("task",)),
+        {"task": "self.task"},
+    )
+    for declared in declarations().values()
+}
+
+
 class JobSpecBase(Spec):
     """Everything of ``spec`` but the tasks' own options."""
 
+    checks = tuple(_OWN_TASK.values())
     profile: DnsLabel | None = None
     task: Annotated[str, Field(json_schema_extra={"enum": list(declarations())})]
     model: ModelSpec
@@ -212,12 +246,7 @@ class JobSpecBase(Spec):
         for declared in declarations().values():
             given = getattr(self, _attribute(declared)) is not None
             if given and declared.name != self.task:
-                yield Rule(
-                    f"has no effect with task: {self.task}",
-                    (declared.field_name,),
-                    f"remove {declared.field_name}, or set task: {declared.name}",
-                    ((declared.field_name,), ("task",)),
-                )
+                yield _OWN_TASK[declared.name].broken(task=self.task)
         stopping, gate = self.evaluation.early_stopping, self.serving and self.serving.gate
         metrics = rules.Metrics(self.declaration, self.options)
         yield from metrics.named(("evaluation", "metric"), self.evaluation.metric)
@@ -282,9 +311,20 @@ class Metadata(Spec):
         yield from rules.kubernetes_annotations(self.annotations)
 
 
+_ITSELF = Check(
+    "!has(self.spec.model.from) || !has(self.spec.model.from.job) "
+    "|| self.spec.model.from.job != self.metadata.name",
+    "is this job itself",
+    ("spec", "model", "from", "job"),
+    "give this job a name of its own under metadata.name",
+    (("spec", "model", "from", "job"), ("metadata", "name")),
+)
+
+
 class FineTuneJob(Spec):
     """One fine-tuning job, as it is written in a file."""
 
+    checks = (_ITSELF,)
     api_version: Literal["tunefleet.dev/v1alpha1"]
     kind: Literal["FineTuneJob"]
     metadata: Metadata
@@ -293,9 +333,4 @@ class FineTuneJob(Spec):
     def _broken_rules(self) -> Iterator[Rule]:
         source = self.spec.model.from_
         if source is not None and source.job == self.metadata.name:
-            yield Rule(
-                "is this job itself",
-                ("spec", "model", "from", "job"),
-                "give this job a name of its own under metadata.name",
-                (("spec", "model", "from", "job"), ("metadata", "name")),
-            )
+            yield _ITSELF.broken()

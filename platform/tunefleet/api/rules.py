@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from tunefleet.api.base import Rule, Spec
+from tunefleet.api.base import Check, Rule
 from tunefleet.api.suggest import did_you_mean
 from tunefleet.api.tasks import TaskDeclaration, TaskOptions, declarations
 
@@ -24,17 +24,92 @@ _ANNOTATION_BYTES = 262_144
 _MLFLOW = {"databricks", "http", "https", "mssql", "mysql", "postgresql", "sqlite"}
 
 
-def exactly_one(block: Spec, given: Mapping[str, object]) -> Iterator[Rule]:
+@dataclass(frozen=True, slots=True)
+class ExactlyOne:
     """Of some fields exactly one must be there."""
-    named = [key for key, value in given.items() if value is not None]
-    names = " or ".join(given)
-    reads = tuple((key,) for key in given)
-    if not named:
-        yield Rule(f"needs {names}", (), f"add exactly one of {names}", reads)
-    elif len(named) > 1:
-        yield Rule(
-            f"excludes {named[0]}", (named[1],), f"keep exactly one of {' and '.join(named)}", reads
-        )
+
+    names: tuple[str, ...]
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """That one is there, then what excludes what, in the order of :meth:`broken`."""
+        return (self._needed, *self._excluded.values())
+
+    def broken(self, *given: object) -> Iterator[Rule]:
+        """What is broken when the fields have these values (None: absent)."""
+        named = [name for name, value in zip(self.names, given, strict=True) if value is not None]
+        if not named:
+            yield self._needed.broken()
+        for other in named[1:]:
+            yield self._excluded[named[0], other].broken()
+
+    @property
+    def _needed(self) -> Check:
+        names = " or ".join(self.names)
+        holds = " || ".join(f"has(self.{name})" for name in self.names)
+        return Check(holds, f"needs {names}", (), f"add exactly one of {names}", self._reads)
+
+    @property
+    def _excluded(self) -> dict[tuple[str, str], Check]:
+        found = {}
+        for index, first in enumerate(self.names):
+            # The first one that is there excludes all others.
+            earlier = "".join(f" || has(self.{name})" for name in self.names[:index])
+            for other in self.names[index + 1 :]:
+                found[first, other] = Check(
+                    f"!has(self.{first}) || !has(self.{other}){earlier}",
+                    f"excludes {first}",
+                    (other,),
+                    f"keep exactly one of {first} and {other}",
+                    self._reads,
+                )
+        return found
+
+    @property
+    def _reads(self) -> tuple[tuple[str, ...], ...]:
+        return tuple((name,) for name in self.names)
+
+
+_FILES = (("uri",), ("hub",), ("fraction",), ("format",))
+_WITHOUT_FILES = {
+    key: Check(
+        f"has(self.uri) || {absent}",
+        "has no effect without uri",
+        (key,),
+        f"remove {key}",
+        (*_FILES, (key,)),
+    )
+    for key, absent in {
+        "format": "!has(self.format)",
+        "encoding": "self.encoding == 'utf-8'",
+        "delimiter": "!has(self.delimiter)",
+    }.items()
+}
+_BINARY = Check(
+    "!has(self.uri) || !has(self.format) || !(self.format in ['parquet', 'arrow']) "
+    "|| self.encoding == 'utf-8'",
+    "has no effect with format: {format}",
+    ("encoding",),
+    "remove it",
+    _FILES,
+    {"format": "self.format"},
+)
+_NOT_CELLS = Check(
+    "!has(self.uri) || !has(self.delimiter) || !has(self.format) || self.format == 'csv'",
+    "has no effect with format: {format}",
+    ("delimiter",),
+    "remove it, or set format: csv",
+    _FILES,
+    {"format": "self.format"},
+)
+_SEPARATES = Check(
+    "!has(self.delimiter) || !self.delimiter.matches('[\"\\r\\n\\\\x00]')",
+    "a quote or a line break cannot separate cells",
+    ("delimiter",),
+    'give one character such as ";"',
+    (("delimiter",),),
+)
+FILE_CHECKS = (*_WITHOUT_FILES.values(), _BINARY, _NOT_CELLS, _SEPARATES)
 
 
 def file_options(
@@ -51,13 +126,11 @@ def file_options(
         "encoding": encoding != "utf-8",
         "delimiter": delimiter is not None,
     }
-    binary = form in {"parquet", "arrow"}
-    reads = (("uri",), ("hub",), ("fraction",), ("format",))
     for key, is_given in given.items():
         if is_given and not files:
-            yield Rule("has no effect without uri", (key,), f"remove {key}", (*reads, (key,)))
-    if files and given["encoding"] and binary:
-        yield Rule(f"has no effect with format: {form}", ("encoding",), "remove it", reads)
+            yield _WITHOUT_FILES[key].broken()
+    if files and given["encoding"] and form in {"parquet", "arrow"}:
+        yield _BINARY.broken(format=str(form))
     elif files and not _is_encoding(encoding):
         yield Rule(
             f"{encoding!r} is not a text encoding that is known here",
@@ -66,15 +139,9 @@ def file_options(
             (("encoding",),),
         )
     if files and given["delimiter"] and form not in {None, "csv"}:
-        remedy = "remove it, or set format: csv"
-        yield Rule(f"has no effect with format: {form}", ("delimiter",), remedy, reads)
+        yield _NOT_CELLS.broken(format=str(form))
     if delimiter is not None and delimiter in '"\r\n\x00':
-        yield Rule(
-            "a quote or a line break cannot separate cells",
-            ("delimiter",),
-            'give one character such as ";"',
-            (("delimiter",),),
-        )
+        yield _SEPARATES.broken()
     if uri is not None and not isinstance(uri, str):
         yield from distinct("uri", uri)
 
@@ -103,15 +170,20 @@ def distinct(key: str, items: Sequence[str]) -> Iterator[Rule]:
             seen[item] = index
 
 
+HELD_OUT_SHARE = Check(
+    "!has(self.validation.fraction) || !has(self.test) || !has(self.test.fraction) "
+    "|| self.validation.fraction + self.test.fraction < 1.0",
+    "leaves no rows to train on beside validation.fraction",
+    ("test", "fraction"),
+    "let the two fractions stay below 1 together; 0.1 each is usual",
+    (("validation", "fraction"), ("test", "fraction")),
+)
+
+
 def held_out_share(validation: float | None, test: float | None) -> Iterator[Rule]:
     """Fractions that are held out must leave rows to train on."""
     if validation is not None and test is not None and validation + test >= 1:
-        yield Rule(
-            f"validation ({validation:g}) and test ({test:g}) leave no rows to train on",
-            ("test", "fraction"),
-            "let the two fractions stay below 1 together; 0.1 each is usual",
-            (("validation", "fraction"), ("test", "fraction")),
-        )
+        yield HELD_OUT_SHARE.broken()
 
 
 def known_task(task: str) -> str:
@@ -262,19 +334,28 @@ def _qualified(block: str, key: str) -> Iterator[Rule]:
         )
 
 
+_KNOWN_TRACKER = Check(
+    f"self.uri.matches('^(?i:{'|'.join(sorted(_MLFLOW))})(?:[+][^:/?#]*)?:')",
+    "is no MLflow server or database",
+    ("uri",),
+    "give https://host:port, or sqlite:///mlflow.db for a file beside the job",
+)
+_NO_SECRET = Check(
+    # A password before the host; for a server a user's name is half of one.
+    "!self.uri.matches('^[^:/?#]+://[^/?#]*:[^/?#]*@') "
+    "&& !self.uri.matches('^(?i:https?)(?:[+][^:/?#]*)?://[^/?#@]+@')",
+    "holds a secret",
+    ("uri",),
+    "give MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or _TOKEN) in the "
+    "environment; a database's password in its own file or variable",
+)
+MLFLOW_CHECKS = (_KNOWN_TRACKER, _NO_SECRET)
+
+
 def mlflow_uri(uri: str) -> Iterator[Rule]:
     """An MLflow server or database, without a password in it."""
     parts = urlsplit(uri)
     if parts.scheme.partition("+")[0] not in _MLFLOW:
-        yield Rule(
-            "is no MLflow server or database",
-            ("uri",),
-            "give https://host:port, or sqlite:///mlflow.db for a file beside the job",
-        )
+        yield _KNOWN_TRACKER.broken()
     elif parts.password is not None or (parts.scheme.startswith("http") and parts.username):
-        yield Rule(
-            "holds a secret",
-            ("uri",),
-            "give MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or _TOKEN) in the "
-            "environment; a database's password in its own file or variable",
-        )
+        yield _NO_SECRET.broken()

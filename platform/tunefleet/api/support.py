@@ -7,10 +7,11 @@ Imports ``api`` alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+from tunefleet.api.base import Check, Rule
 from tunefleet.api.errors import Problem
-from tunefleet.api.job import FineTuneJob, HeldOutSpec, JobSpecBase, SourceSpec
+from tunefleet.api.job import FineTuneJob, JobSpecBase
 
 REFUSED = {
     "spec.profile": "describe the machine under workers.resources, or leave it to the plan",
@@ -47,6 +48,41 @@ ONE_WORD = {"spec.model.method.type": "qlora", "spec.budget.onExceeded": "Suspen
 STORES = frozenset({"s3", "gs", "az", "abfs", "abfss", "adl"})
 """Schemes of the object stores a location may lie in."""
 
+_STORE = "give s3://, gs:// or az://bucket/…; `tunefleet submit` uploads local data by itself"
+IN_STORE = Check(
+    f"self.matches('^(?:{'|'.join(sorted(STORES))})://')",
+    "`{uri}` lies in no object store, so no cluster can read it",
+    (),
+    _STORE,
+    values={"uri": "self"},
+)
+RUNS_NAMED = Check(
+    "has(self.checkpoints.uri)",
+    "is missing: a cluster keeps nothing on a machine of its own",
+    ("checkpoints", "uri"),
+    "give s3://, gs:// or az://bucket/folder, where the runs shall lie",
+)
+NAMED_FOR_PODS = Check(
+    "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && self.metadata.name.size() <= 63",
+    "`{name}` cannot name a job's pods and services",
+    ("metadata", "name"),
+    "give at most 63 lower-case letters, digits and hyphens that begin with a letter",
+    values={"name": "self.metadata.name"},
+)
+ONE_TEXT = "`uri` takes one text on a cluster"
+"""Rules that a cluster has beyond a laptop's."""
+
+LOCATIONS = (
+    "spec.model.uri",
+    "spec.model.from.bundle",
+    "spec.data.train.uri",
+    "spec.data.validation.uri",
+    "spec.data.test.uri",
+    "spec.checkpoints.uri",
+)
+"""Every field that holds a location."""
+
+_POD_NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(?://|(?=\w+/))")
 _LOCAL = (
     "give a path (relative to the job's file, or absolute), file:///…, or s3://, gs:// or "
@@ -64,51 +100,73 @@ def in_store(location: str) -> bool:
 
 
 def unsupported(job: FineTuneJob) -> list[Problem]:
-    """What this version cannot honour of a job; empty: everything."""
-    return [*_fields(job.spec), *_locations(job.spec)]
+    """What this version cannot honour of a job on a laptop; empty: everything."""
+    return [*_refused(job.spec, REFUSED), *_locations(job.spec)]
 
 
-def _fields(spec: JobSpecBase) -> Iterator[Problem]:
-    resources = spec.workers.resources
+def unsupported_on_cluster(job: FineTuneJob) -> list[Problem]:
+    """The same for a cluster, in the words of its API server."""
+    spec = job.spec
+    problems = list(_refused(spec, REFUSED_ON_CLUSTER))
+    name = job.metadata.name
+    if not _POD_NAME.fullmatch(name):
+        problems.append(_problem("", NAMED_FOR_PODS.broken(name=name)))
+    for path, uri in _all_locations(spec):
+        if isinstance(uri, list):
+            remedy = "write one pattern, such as s3://bucket/folder/*.csv"
+            problems.append(Problem(ONE_TEXT, path, remedy))
+        elif path == "spec.checkpoints.uri" and "uri" not in spec.checkpoints.model_fields_set:
+            problems.append(_problem("spec", RUNS_NAMED.broken()))
+        elif uri is not None and not in_store(uri):
+            problems.append(_problem(path, IN_STORE.broken(uri=uri)))
+    return problems
+
+
+def _problem(path: str, rule: Rule) -> Problem:
+    where = ".".join(filter(None, (path, *map(str, rule.at))))
+    return Problem(rule.message, where, rule.remedy)
+
+
+def _refused(spec: JobSpecBase, remedies: Mapping[str, str]) -> Iterator[Problem]:
+    budget, resources = spec.budget, spec.workers.resources
     present = {
         "spec.profile": spec.profile is not None,
         "spec.credentials": spec.credentials is not None,
+        "spec.serving": spec.serving is not None,
         "spec.serving.service": spec.serving is not None and spec.serving.service is not None,
         "spec.workers.min": spec.workers.min is not None,
         "spec.workers.max": spec.workers.max is not None,
         "spec.workers.resources.memory": resources.memory is not None,
         "spec.model.trustRemoteCode": spec.model.trust_remote_code,
         "spec.model.method.type": spec.model.method.type == "qlora",
-        "spec.budget.onExceeded": spec.budget is not None and spec.budget.on_exceeded == "Suspend",
+        "spec.budget.maxCost": budget is not None and budget.max_cost is not None,
+        "spec.budget.onExceeded": budget is not None and budget.on_exceeded == "Suspend",
     }
-    for path, is_present in present.items():
-        if is_present:
-            value = {
-                "spec.model.trustRemoteCode": ": true",
-                "spec.model.method.type": ": qlora",
-                "spec.budget.onExceeded": ": Suspend",
-            }.get(path, "")
+    values = {"spec.model.trustRemoteCode": "true"} | ONE_WORD
+    for path, remedy in remedies.items():
+        if present[path]:
             name = path.rpartition(".")[2]
-            yield Problem(f"`{name}{value}` is not supported in this version", path, REFUSED[path])
+            value = f": {values[path]}" if path in values else ""
+            yield Problem(f"`{name}{value}` is not supported in this version", path, remedy)
+
+
+def _all_locations(spec: JobSpecBase) -> Iterator[tuple[str, str | list[str] | None]]:
+    data = spec.data
+    yield "spec.model.uri", spec.model.uri
+    yield "spec.model.from.bundle", spec.model.from_.bundle if spec.model.from_ else None
+    yield "spec.data.train.uri", data.train.uri
+    yield "spec.data.validation.uri", data.validation.uri
+    yield "spec.data.test.uri", data.test.uri if data.test else None
+    yield "spec.checkpoints.uri", spec.checkpoints.uri
 
 
 def _locations(spec: JobSpecBase) -> Iterator[Problem]:
-    yield from _location("spec.model.uri", spec.model.uri)
-    if spec.model.from_ is not None:
-        yield from _location("spec.model.from.bundle", spec.model.from_.bundle)
-    yield from _source("spec.data.train", spec.data.train)
-    yield from _source("spec.data.validation", spec.data.validation)
-    if spec.data.test is not None:
-        yield from _source("spec.data.test", spec.data.test)
-    yield from _location("spec.checkpoints.uri", spec.checkpoints.uri)
-
-
-def _source(path: str, source: SourceSpec | HeldOutSpec) -> Iterator[Problem]:
-    if source.uri is None or isinstance(source.uri, str):
-        yield from _location(f"{path}.uri", source.uri)
-    else:
-        for index, uri in enumerate(source.uri):
-            yield from _location(f"{path}.uri[{index}]", uri)
+    for path, uri in _all_locations(spec):
+        if uri is None or isinstance(uri, str):
+            yield from _location(path, uri)
+        else:
+            for index, each in enumerate(uri):
+                yield from _location(f"{path}[{index}]", each)
 
 
 def _location(path: str, uri: str | None) -> Iterator[Problem]:

@@ -92,7 +92,7 @@ FIELDS: dict[str, tuple[object, object, dict[str, object]]] = {
         ...,
         {"type": "array", "maxItems": 2, "items": {"type": "integer"}},
     ),
-    "a block's default leaves out what the server fills in": (
+    "a block's default is whole, for its rules are tested before it is filled": (
         Inner,
         Inner(word="b"),
         {
@@ -107,7 +107,7 @@ FIELDS: dict[str, tuple[object, object, dict[str, object]]] = {
                 },
                 "word": {"type": "string", "enum": ["a", "b"], "default": "a"},
             },
-            "default": {"word": "b"},
+            "default": {"least": 3, "word": "b"},
         },
     ),
 }

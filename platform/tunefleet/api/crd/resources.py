@@ -9,15 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 from pydantic import BaseModel
 
 from tunefleet.api.attempt import AttemptSpec, AttemptStatus
 from tunefleet.api.base import Check
 from tunefleet.api.crd.structural import Offer, Schema, structural
-from tunefleet.api.job import API_VERSION, FineTuneJobSpec
+from tunefleet.api.job import API_VERSION, FineTuneJob, FineTuneJobSpec
 from tunefleet.api.status import JobStatus
-from tunefleet.api.support import ONE_WORD, REFUSED_ON_CLUSTER
+from tunefleet.api.support import (
+    IN_STORE,
+    LOCATIONS,
+    NAMED_FOR_PODS,
+    ONE_WORD,
+    REFUSED_ON_CLUSTER,
+    RUNS_NAMED,
+)
 
 GROUP, _, VERSION = API_VERSION.partition("/")
 SPEC = "spec."
@@ -38,6 +46,23 @@ class Column:
         return shown | ({"priority": 1} if self.wide else {})
 
 
+_AS_IT_WAS = Check(
+    "",
+    "cannot change while the job is there",
+    (),
+    "delete the job and apply it anew, or give it another name",
+)
+_AS_MADE = Check(
+    "", "stays as the attempt was made", (), "leave it alone; the controller makes the next attempt"
+)
+_NEWER = Check(
+    "self.sequence >= oldSelf.sequence",
+    "is older than the command that was given before",
+    ("sequence",),
+    "give a higher sequence with every command",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """A custom resource: what it is called, shaped like and shown as."""
@@ -50,6 +75,8 @@ class Kind:
     status: type[BaseModel]
     columns: Sequence[Column]
     offer: Offer = field(default_factory=Offer)
+    changeable: frozenset[str] = frozenset()
+    unchanged: Check = field(default=_AS_IT_WAS)
     checks: Sequence[Check] = ()
 
     @property
@@ -101,14 +128,35 @@ class Kind:
             "properties": {
                 "apiVersion": {"type": "string"},
                 "kind": {"type": "string"},
-                "metadata": {"type": "object"},
-                "spec": structural(self.spec, replace(self.offer, meanings=own)),
+                # The name's field is here for rules to point at; the rest is Kubernetes' own.
+                "metadata": {"type": "object", "properties": {"name": {"type": "string"}}},
+                "spec": self._guarded(structural(self.spec, replace(self.offer, meanings=own))),
                 "status": structural(self.status, Offer(defaults=False)),
             },
         }
         if self.checks:
             root["x-kubernetes-validations"] = [check.as_cel() for check in self.checks]
         return root
+
+    def _guarded(self, spec: Schema) -> Schema:
+        """With a rule for each field that stays as it was made."""
+        names = [name for name in cast("Schema", spec["properties"]) if name not in self.changeable]
+        required = cast("Sequence[str]", spec.get("required", ()))
+        own = cast("Sequence[Schema]", spec.get("x-kubernetes-validations", ()))
+        kept = [
+            replace(self.unchanged, holds=_same(name, name in required), at=(name,)).as_cel()
+            | {"reason": "FieldValueForbidden"}
+            for name in names
+        ]
+        return spec | {"x-kubernetes-validations": [*own, *kept]}
+
+
+def _same(name: str, required: bool) -> str:
+    """That a field is now what it was, which an absent one is by staying away."""
+    same = f"self.{name} == oldSelf.{name}"
+    if required:
+        return same
+    return f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || {same})"
 
 
 def _below_spec(paths: Mapping[str, object], *, words: bool) -> frozenset[str]:
@@ -137,8 +185,15 @@ JOBS = Kind(
         words={path.removeprefix(SPEC): frozenset({word}) for path, word in ONE_WORD.items()},
         texts=frozenset({"data.train.uri", "data.validation.uri", "data.test.uri"}),
         needed=frozenset({"budget.maxDuration"}),
-        undefaulted=frozenset({"checkpoints.uri"}),
+        # `tensorboard: false` has to be written: a server's default would name a tracker.
+        undefaulted=frozenset({"checkpoints.uri", "tracking.tensorboard"}),
+        checks={
+            "": (RUNS_NAMED,),
+            **{path.removeprefix(SPEC): (IN_STORE,) for path in LOCATIONS},
+        },
     ),
+    changeable=frozenset({"budget"}),
+    checks=(NAMED_FOR_PODS, *FineTuneJob.checks),
 )
 
 ATTEMPTS = Kind(
@@ -156,6 +211,9 @@ ATTEMPTS = Kind(
         Column("Run", ".spec.run", wide=True),
         Column("Message", ".status.result.message", wide=True),
     ),
+    offer=Offer(checks={"": (_NEWER,)}),
+    changeable=frozenset({"command", "sequence"}),
+    unchanged=_AS_MADE,
 )
 
 KINDS = (JOBS, ATTEMPTS)

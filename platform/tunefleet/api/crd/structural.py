@@ -126,7 +126,7 @@ class _Translation:
             # Null stands for something other than absence only where absence has a default.
             found["nullable"] = True
         if default is not None and self._offer.defaults and path not in self._offer.undefaulted:
-            found["default"] = _trimmed(default, found)
+            found["default"] = self._filled(default, found, path)
         self._rules(found, path)
         meaning = self._offer.meanings.get(path) or _prose(given, shapes)
         return {"description": meaning, **found} if meaning else found
@@ -235,6 +235,19 @@ class _Translation:
         self._open.pop()
         return found
 
+    def _filled(self, default: object, schema: Node, path: str) -> object:
+        """A default in full, but for nulls: its rules are tested before the server fills it."""
+        if not isinstance(default, dict):
+            return default
+        offered = cast("Mapping[str, Node]", schema.get("properties", {}))
+        return {
+            name: self._filled(value, offered[name], f"{path}.{name}")
+            for name, value in default.items()
+            if value is not None
+            and name in offered
+            and f"{path}.{name}" not in self._offer.undefaulted
+        }
+
     def _rules(self, found: Schema, path: str) -> None:
         checks = self._offer.checks.get(path, ())
         if checks:
@@ -291,22 +304,6 @@ def _named(names: Node, path: str) -> str:
     if "pattern" in names:
         tests.append(f"name.matches(r'{names['pattern']}')")
     return f"self.all(name, {' && '.join(tests)})"
-
-
-def _trimmed(default: object, schema: Node) -> object:
-    """A default without what the server fills in anyway, and without nulls."""
-    if not isinstance(default, dict):
-        return default
-    properties = cast("Mapping[str, Node]", schema.get("properties", {}))
-    found = {}
-    for name, value in default.items():
-        inner = properties.get(name)
-        if value is None or inner is None:
-            continue
-        trimmed = _trimmed(value, inner)
-        if trimmed != inner.get("default"):
-            found[name] = trimmed
-    return found
 
 
 def _mentions(rule: Node, names: Sequence[str]) -> bool:

@@ -7,8 +7,24 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tunefleet.api.base import Rule
+from tunefleet.api.base import Check, Rule
 from tunefleet.api.tasks.declaration import Column, Metric, TaskDeclaration, TaskOptions
+
+_TURNS = Check(
+    "self.supervise == 'all-turns' || self.format == 'chat'",
+    "has no effect with format: {format}",
+    ("supervise",),
+    "remove supervise, or set format: chat",
+    (("supervise",), ("format",)),
+    {"format": "self.format"},
+)
+_TEMPLATE = Check(
+    "!has(self.chatTemplate) || self.format != 'text'",
+    "has no effect with format: text, which is trained as it stands",
+    ("chatTemplate",),
+    "remove chatTemplate, or set format: chat or instruction",
+    (("chatTemplate",), ("format",)),
+)
 
 
 class CausalLmOptions(TaskOptions):
@@ -21,6 +37,7 @@ class CausalLmOptions(TaskOptions):
     assistant turn or of all of them. ``chatTemplate`` replaces the model's own template.
     """
 
+    checks = (_TURNS, _TEMPLATE)
     format: Literal["chat", "instruction", "text"] = "instruction"
     supervise: Literal["last-turn", "all-turns"] = "all-turns"
     chat_template: Annotated[str, Field(min_length=1, max_length=65_536)] | None = None
@@ -28,19 +45,9 @@ class CausalLmOptions(TaskOptions):
 
     def _broken_rules(self) -> Iterator[Rule]:
         if self.supervise != "all-turns" and self.format != "chat":
-            yield Rule(
-                f"has no effect with format: {self.format}",
-                ("supervise",),
-                "remove supervise, or set format: chat",
-                (("supervise",), ("format",)),
-            )
+            yield _TURNS.broken(format=self.format)
         if self.chat_template is not None and self.format == "text":
-            yield Rule(
-                "has no effect with format: text, which is trained as it stands",
-                ("chatTemplate",),
-                "remove chatTemplate, or set format: chat or instruction",
-                (("chatTemplate",), ("format",)),
-            )
+            yield _TEMPLATE.broken()
 
 
 def _options(options: TaskOptions) -> CausalLmOptions:

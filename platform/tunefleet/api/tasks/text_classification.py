@@ -7,11 +7,27 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tunefleet.api.base import Rule
+from tunefleet.api.base import Check, Rule
 from tunefleet.api.tasks.declaration import Column, Metric, TaskDeclaration, TaskOptions
 
 _THRESHOLD = 0.5
 _SEPARATOR = "|"
+
+
+def _belongs_to(problem: str, key: str, unchanged: str) -> Check:
+    return Check(
+        f"self.problem == '{problem}' || self.{key} == {unchanged}",
+        "has no effect with problem: {problem}",
+        (key,),
+        f"remove {key}, or set problem: {problem}",
+        ((key,), ("problem",)),
+        {"problem": "self.problem"},
+    )
+
+
+_THRESHOLDED = _belongs_to("multi-label", "threshold", f"{_THRESHOLD}")
+_SEPARATED = _belongs_to("multi-label", "labelSeparator", f"'{_SEPARATOR}'")
+_SMOOTHED = _belongs_to("single-label", "labelSmoothing", "0.0")
 
 
 class TextClassificationOptions(TaskOptions):
@@ -22,25 +38,20 @@ class TextClassificationOptions(TaskOptions):
     (one number). With a ``textPair`` column mapped, text and pair are read together.
     """
 
+    checks = (_THRESHOLDED, _SEPARATED, _SMOOTHED)
     problem: Literal["single-label", "multi-label", "regression"] = "single-label"
     threshold: Annotated[float, Field(gt=0, lt=1)] = _THRESHOLD
     label_separator: Annotated[str, Field(min_length=1, max_length=8)] = _SEPARATOR
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     def _broken_rules(self) -> Iterator[Rule]:
-        changed = {
-            "threshold": ("multi-label", self.threshold != _THRESHOLD),
-            "labelSeparator": ("multi-label", self.label_separator != _SEPARATOR),
-            "labelSmoothing": ("single-label", self.label_smoothing != 0),
-        }
-        for key, (problem, is_changed) in changed.items():
-            if is_changed and self.problem != problem:
-                yield Rule(
-                    f"has no effect with problem: {self.problem}",
-                    (key,),
-                    f"remove {key}, or set problem: {problem}",
-                    ((key,), ("problem",)),
-                )
+        several, one = self.problem == "multi-label", self.problem == "single-label"
+        if self.threshold != _THRESHOLD and not several:
+            yield _THRESHOLDED.broken(problem=self.problem)
+        if self.label_separator != _SEPARATOR and not several:
+            yield _SEPARATED.broken(problem=self.problem)
+        if self.label_smoothing != 0 and not one:
+            yield _SMOOTHED.broken(problem=self.problem)
 
 
 def _options(options: TaskOptions) -> TextClassificationOptions:
