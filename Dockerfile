@@ -59,7 +59,7 @@ COPY --from=requirements /requirements/controller.txt /opt/tunefleet/requirement
 RUN python -m pip install --quiet --no-cache-dir \
     --constraint /opt/tunefleet/constraints.txt --requirement /opt/tunefleet/requirements.txt
 COPY --from=wheel /wheel /opt/tunefleet/wheel
-RUN python -m pip install --quiet --no-deps --no-index /opt/tunefleet/wheel/*.whl
+RUN python -m pip install --quiet --no-cache-dir --no-deps --no-index /opt/tunefleet/wheel/*.whl
 USER 10001
 WORKDIR /var/lib/tunefleet
 ENTRYPOINT ["tunefleet"]
@@ -76,7 +76,7 @@ COPY --from=requirements /requirements/runtime.txt /opt/tunefleet/requirements.t
 RUN python -m pip install --quiet --no-cache-dir \
     --constraint /opt/tunefleet/constraints.txt --requirement /opt/tunefleet/requirements.txt
 COPY --from=wheel /wheel /opt/tunefleet/wheel
-RUN python -m pip install --quiet --no-deps --no-index /opt/tunefleet/wheel/*.whl
+RUN python -m pip install --quiet --no-cache-dir --no-deps --no-index /opt/tunefleet/wheel/*.whl
 USER 10001
 WORKDIR /var/lib/tunefleet
 ENTRYPOINT ["tunefleet"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -10,7 +11,7 @@ from typing import get_args
 
 import click
 
-from tests.testbed import image, kuberay, life
+from tests.testbed import bed_s3, image, kuberay, life
 from tests.testbed.bed import Bed, BedError, chosen_name
 
 
@@ -75,6 +76,20 @@ def build_image(bed: Bed, target: image.Target, only_build: bool) -> None:
 def operator(bed: Bed) -> None:
     """Install the KubeRay operator."""
     kuberay.up(bed, say=_clock())
+
+
+@main.command()
+@click.option("--secret", metavar="NAME", help="Print a Secret for pods instead.")
+@click.pass_obj
+def s3(bed: Bed, secret: str | None) -> None:
+    """Start an S3 server and print the environment that leads to it."""
+    found = bed_s3.ensure_lasting(bed)
+    if secret is not None:
+        click.echo(json.dumps(found.secret(secret)))
+        return
+    for name, value in found.environment.items():
+        click.echo(f"export {name}={value}")
+    click.echo(f"# the bucket is s3://{found.bucket}")
 
 
 @main.command()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -31,6 +32,7 @@ _BASE_PACKAGES = "python3,python3-venv,ca-certificates,wget"
 _BASE = f"localhost/tunefleet-base:{_SUITE}"
 _WHEELS = "/tmp/wheels"
 _CERTIFICATES = "/tmp/pip-ca.crt"
+_LAYERS_OF_CODE = 2  # the last ones of the Dockerfile
 
 
 def tag(target: Target) -> str:
@@ -72,16 +74,36 @@ def _build(name: str, target: Target, say: Callable[[str], None]) -> None:
     say(f"building {name}")
     _bud(name, target)
     say(f"writing {name}")
-    # Layers that the last image had are there and are not written again.
     layout.mkdir(parents=True, exist_ok=True)
     written.unlink(missing_ok=True)
     (layout / "index.json").unlink(missing_ok=True)
-    output(
-        _buildah("push", "--quiet", "--disable-compression", name, f"oci:{layout}:image"),
-        seconds=1800,
-    )
+    _write(name, layout)
     images.drop_unused(layout)
     written.write_text(name)
+
+
+def _write(name: str, layout: Path) -> None:
+    """Write the image into the layout, where layers that are there already stay as they are.
+
+    buildah compresses what it writes into a layout, which takes longer than everything else
+    together and has to be undone by containerd. A plain folder it writes uncompressed, and a
+    layout takes layers that were moved there; only the few small ones of a change of the code
+    are left to it.
+    """
+    blobs = layout / "blobs" / "sha256"
+    blobs.mkdir(parents=True, exist_ok=True)
+    known = {f"sha256:{blob.name}" for blob in blobs.iterdir()}
+    described = json.loads(output(_buildah("inspect", "--type", "image", name), seconds=300))
+    layers = described["OCIv1"]["rootfs"]["diff_ids"]
+    if len(set(layers) - known) > _LAYERS_OF_CODE:
+        plain = layout / "plain"
+        shutil.rmtree(plain, ignore_errors=True)
+        options = ("--quiet", "--disable-compression", "--format=oci")
+        output(_buildah("push", *options, name, f"dir:{plain}"), seconds=1800)
+        for layer in set(layers):
+            (plain / layer.removeprefix("sha256:")).replace(blobs / layer.removeprefix("sha256:"))
+        shutil.rmtree(plain)
+    output(_buildah("push", "--quiet", name, f"oci:{layout}:image"), seconds=1800)
 
 
 @contextlib.contextmanager
