@@ -76,6 +76,7 @@ KUBERAY = Part(
 )
 COREDNS = Part("coredns", "github.com/coredns/coredns", ("coredns",))
 PAUSE = Part("pause", ".", ("pause",))
+HELM = Part("helm", "helm.sh/helm/v4/cmd/helm", ("helm",))
 
 # A file that a package brings, and the package's name in Debian and Ubuntu.
 CONTROL_PLANE_FILES = {"etcd": "etcd-server", "ip": "iproute2", "nsenter": "util-linux"}

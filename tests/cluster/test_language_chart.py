@@ -1,0 +1,137 @@
+"""The chart by the real helm: what it renders is taken by a real API server, bad values are not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import cast
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.cluster.api import Api, administrator
+from tests.cluster.installed import CHART, rendered, run
+from tests.testbed.clusters import Cluster
+
+Manifest = Mapping[str, object]
+
+CHOICES = {
+    "as it comes": (),
+    "one namespace alone": ("--set=onlyNamespace=team-a", "--set=jobNamespaces={team-a}"),
+    "no namespaces yet": ("--set-json=jobNamespaces=[]",),
+    "with everything": (
+        "--set=admission.exempt={system:serviceaccount:velero:velero}",
+        "--set=rbac.ownerReferencesPermissionEnforcement=true",
+        "--set=imagePullSecrets[0].name=registry",
+        "--set=controller.priorityClassName=system-cluster-critical",
+        "--set=controller.nodeSelector.disk=ssd",
+        "--set=controller.tolerations[0].operator=Exists",
+        "--set=controller.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution=null",
+    ),
+    "one replica, nothing added up": ("--set=controller.replicas=1", "--set=rbac.aggregate=false"),
+}
+
+
+def manifests(*options: str, namespace: str = "tunefleet-system") -> list[Manifest]:
+    text = rendered(*options, namespace=namespace)
+    return [each for each in YAML(typ="safe").load_all(text) if each]
+
+
+def one(kind: str, found: list[Manifest], end: str = "") -> Manifest:
+    (manifest,) = [
+        each
+        for each in found
+        if each["kind"] == kind and str(cast(Manifest, each["metadata"])["name"]).endswith(end)
+    ]
+    return manifest
+
+
+@pytest.fixture(scope="module")
+def api(cluster: Cluster) -> Iterator[Api]:
+    with administrator(cluster) as found:
+        yield found
+
+
+@pytest.mark.parametrize("options", CHOICES.values(), ids=CHOICES)
+def test_a_server_takes_all_that_is_rendered(
+    cluster: Cluster, namespace: str, options: tuple[str, ...]
+) -> None:
+    text = rendered(*options, namespace=namespace).replace("team-a", namespace)
+    text = text.replace("namespace: default", f"namespace: {namespace}")
+    applied = cluster.kubectl(
+        "apply", "--server-side", "--dry-run=server", "--filename", "-", stdin=text
+    )
+    assert "deployment.apps/tunefleet-controller serverside-applied" in applied
+    assert "validatingadmissionpolicybinding" in applied
+
+
+def test_the_controllers_pod_is_at_home_in_a_restricted_namespace(
+    cluster: Cluster, api: Api, namespace: str
+) -> None:
+    label = "pod-security.kubernetes.io/enforce=restricted"
+    cluster.kubectl("label", "namespace", namespace, label)
+    spec = cast(Manifest, one("Deployment", manifests())["spec"])
+    template = cast(Manifest, spec["template"])
+    body = {"metadata": {"name": "controller"}, "spec": template["spec"]}
+    # Admission asks for the service account before it looks at the pod's security.
+    cluster.kubectl("create", "serviceaccount", "tunefleet-controller", "--namespace", namespace)
+    where = f"/api/v1/namespaces/{namespace}/pods?dryRun=All"
+    assert api.call("POST", where, body).code == 201
+    container = cast("list[Manifest]", cast(Manifest, body["spec"])["containers"])[0]
+    loose = {**container, "securityContext": {}}
+    body["spec"] = {**cast(Manifest, body["spec"]), "containers": [loose]}
+    assert "violates PodSecurity" in api.call("POST", where, body).message
+
+
+def test_one_namespace_alone_gives_no_right_in_another() -> None:
+    found = manifests(*CHOICES["one namespace alone"])
+    binding = one("RoleBinding", found, "tunefleet-controller")
+    assert cast(Manifest, binding["metadata"])["namespace"] == "team-a"
+    assert not [each for each in found if each["kind"] == "ClusterRoleBinding"]
+    deployment = str(one("Deployment", found))
+    assert "--namespace=team-a" in deployment
+    assert "--namespace=" not in str(one("Deployment", manifests()))
+
+
+def test_replicas_share_the_same_labels_as_their_service() -> None:
+    found = manifests()
+    deployment = cast(Manifest, one("Deployment", found)["spec"])
+    selector = cast(Manifest, deployment["selector"])["matchLabels"]
+    template = cast(Manifest, deployment["template"])
+    labels = cast("Mapping[str, str]", cast(Manifest, template["metadata"])["labels"])
+    assert cast(Manifest, one("Service", found)["spec"])["selector"] == selector
+    assert set(cast("Mapping[str, str]", selector).items()) <= set(labels.items())
+
+
+def test_one_replica_has_no_disruption_budget_that_would_stop_a_drain() -> None:
+    alone = manifests("--set=controller.replicas=1")
+    assert "PodDisruptionBudget" not in {each["kind"] for each in alone}
+    assert "PodDisruptionBudget" in {each["kind"] for each in manifests()}
+
+
+@pytest.mark.parametrize(
+    ("option", "field"),
+    [
+        ("controler.replicas=1", "controler"),
+        ("controller.replicas=0", "replicas"),
+        ("controller.pullPolicy=Sometimes", "pullPolicy"),
+        ("runtime.image=", "image"),
+        ("runtime.rayVersion=latest", "rayVersion"),
+        ("runtime.graceSeconds=0", "graceSeconds"),
+        ("jobNamespaces={Team_A}", "jobNamespaces"),
+        ("jobNamespaces={a,a}", "jobNamespaces"),
+        ("onlyNamespace=A", "onlyNamespace"),
+        ("admission.exempt={everybody}", "exempt"),
+    ],
+    ids=lambda value: value,
+)
+def test_a_wrong_value_is_refused_with_its_field(option: str, field: str) -> None:
+    done = run("template", "t", str(CHART), f"--set={option}")
+    assert done.returncode != 0
+    assert field in done.stderr
+
+
+def test_helm_finds_nothing_to_say_against_the_chart() -> None:
+    done = run("lint", "--strict", str(CHART))
+    assert done.returncode == 0, done.stdout
+    shown = run("show", "crds", str(CHART))
+    assert shown.stdout.count("kind: CustomResourceDefinition") == 2
