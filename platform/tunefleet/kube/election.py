@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import socket
 import time
@@ -185,7 +186,7 @@ class Election:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         spec: Document = {
             "holderIdentity": holder,
-            "leaseDurationSeconds": round(self._terms.lease) if holder else 1,
+            "leaseDurationSeconds": math.ceil(self._terms.lease) if holder else 1,
             "renewTime": now,
         }
         metadata: Document = {"name": self._name, "namespace": self._namespace}

@@ -154,6 +154,7 @@ class Reflector(Generic[T]):
             self._pause = 0.0
             return None
         self._trouble = f"{self.resource.plural}: {error}"
+        self._pause = max(self._pause, FIRST_PAUSE)
         log.warning("%s cannot be followed: %s", self.resource.plural, error)
         # A server that does not know the kind has no history of it to watch.
         return Why.GONE if error.not_found else why
