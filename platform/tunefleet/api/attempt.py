@@ -87,11 +87,9 @@ class AttemptStatus(Document):
 
     ``facts`` is a :class:`~tunefleet.plan.facts.Facts`, ``progress`` a
     :class:`~tunefleet.channel.schema.Progress` and ``events`` the newest of
-    :class:`~tunefleet.channel.schema.Event`, all as JSON values. ``executions`` counts process
-    starts: whoever starts the same attempt again is another execution.
+    :class:`~tunefleet.channel.schema.Event`, all as JSON values.
     """
 
-    executions: int = 0
     run: str | None = None
     facts: dict[str, Any] | None = None
     progress: dict[str, Any] | None = None

@@ -32,6 +32,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 """Command → where it is, and the line about it in the list of commands."""
 
+UNLISTED: dict[str, str] = {"pod": "tunefleet.cli.pod:pod"}
+"""Commands for machines: what the controller's pods run."""
+
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 
@@ -59,9 +62,10 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the command's file now."""
-        if cmd_name not in COMMANDS:
+        place = UNLISTED.get(cmd_name) or COMMANDS.get(cmd_name, ("", ""))[0]
+        if not place:
             return None
-        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        module, _, name = place.partition(":")
         found = getattr(importlib.import_module(module), name)
         assert isinstance(found, click.Command)
         return found
@@ -70,7 +74,8 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does it, with the nearest command for an unknown one."""
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+        known = {**COMMANDS, **UNLISTED}
+        if args and args[0] not in known and not args[0].startswith("-"):
             from tunefleet.api.suggest import did_you_mean
 
             hint = did_you_mean(args[0], COMMANDS) or f"there are {', '.join(COMMANDS)}"

@@ -30,6 +30,8 @@ class WorkerConfig(Document):
     ``job`` is the job as JSON values (camelCase), so that this module does not depend on
     how a job is validated. ``scratch`` is a local folder shared by the run's processes on
     one machine: progress goes out and commands come in through it (``channel``).
+    ``carried``: the process runs where nothing was prepared; model and tokens are fetched from
+    where the run keeps them, and ``model_path`` and ``stores`` are those of another machine.
     ``started_ns`` is the machine's monotonic clock at the start of the attempt; ``rates`` are
     the prices of its time, fixed when it starts (none: unpriced). ``tracking`` is the job's,
     with local paths made absolute.
@@ -43,6 +45,7 @@ class WorkerConfig(Document):
     labels: list[str]
     stores: dict[str, str]
     scratch: str
+    carried: bool = False
     rates: list[Rate] = []
     started_ns: int | None = None
     tracking: TrackingSpec | None = None

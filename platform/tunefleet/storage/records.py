@@ -21,7 +21,10 @@ DocumentT = TypeVar("DocumentT", bound=Document)
 
 
 class RunRecord(Document):
-    """``RUN.json``: that this folder is a run, and whose."""
+    """``RUN.json``: that this folder is a run, and whose.
+
+    ``owner`` is the uid of the cluster's object that the run was made for ("": made by hand).
+    """
 
     version: Literal[1] = 1
     namespace: str
@@ -29,12 +32,14 @@ class RunRecord(Document):
     run: str
     created: str
     nonce: str
+    owner: str = ""
 
 
 class Claim(Document):
     """An attempt's owner. The highest attempt owns the run; all lower ones are fenced.
 
-    ``created`` is for people: nothing is ever ordered by time.
+    ``created`` is for people: nothing is ever ordered by time. ``owner`` is the uid of the
+    attempt's object where a cluster numbers the attempts ("": numbered here).
     """
 
     version: Literal[1] = 1
@@ -45,6 +50,7 @@ class Claim(Document):
     started: float
     created: str
     nonce: str = ""
+    owner: str = ""
 
     @property
     def writer(self) -> Writer:

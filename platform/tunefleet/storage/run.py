@@ -60,11 +60,11 @@ class RunStore(RunFolder):
         raise _no_number(f"{store.uri}/{namespace}/{job}")
 
     @staticmethod
-    def try_create(store: Store, namespace: str, job: str) -> RunStore | None:
+    def try_create(store: Store, namespace: str, job: str, owner: str = "") -> RunStore | None:
         """A new run under the next number; None when somebody else took it in this moment.
 
         A last folder that holds nothing was begun by a process killed at its first write,
-        and is taken.
+        and is taken. ``owner``: see :class:`RunRecord`.
         """
         place = f"{namespace}/{job}"
         names = sorted(filter(_number, store.folders(place)), key=_number)
@@ -72,8 +72,29 @@ class RunStore(RunFolder):
             names.pop()
         number = _number(names[-1]) + 1 if names else 1
         run = RunStore(store, namespace, job, f"run-{number:04d}")
-        record = RunRecord(namespace=namespace, job=job, run=run.run, created=now(), nonce=_nonce())
+        record = RunRecord(
+            namespace=namespace,
+            job=job,
+            run=run.run,
+            created=now(),
+            nonce=_nonce(),
+            owner=owner,
+        )
         return run if run._take("RUN.json", record) else None
+
+    @staticmethod
+    def of_owner(store: Store, namespace: str, job: str, owner: str) -> RunStore:
+        """The run that was made for a cluster's object; made now when there is none yet.
+
+        Of two processes that ask at once both may make one: the lower number is everybody's.
+        """
+        found = _owned(store, namespace, job, owner)
+        for _ in range(_TRIES):
+            if found is not None:
+                return found
+            RunStore.try_create(store, namespace, job, owner)
+            found = _owned(store, namespace, job, owner)
+        raise _no_number(f"{store.uri}/{namespace}/{job}")
 
     @staticmethod
     def newest(store: Store, namespace: str, job: str) -> RunStore | None:
@@ -128,6 +149,35 @@ class RunStore(RunFolder):
             if self._take(f"attempts/{number:04d}/CLAIM", claim):
                 return claim
         raise _no_number(self.uri)
+
+    def claim_numbered(self, attempt: int, owner: str, writer: Writer) -> Claim:
+        """Take an attempt's number that a cluster gave, for its object ``owner``.
+
+        The same object may take it again: each time is another execution of the same attempt,
+        and starts fence one from the other. FencedError when the number is somebody else's or
+        a higher one is taken: this attempt has been replaced.
+        """
+        claim = Claim(
+            attempt=attempt,
+            host=writer.host,
+            boot=writer.boot,
+            pid=writer.pid,
+            started=writer.started,
+            created=now(),
+            nonce=_nonce(),
+            owner=owner,
+        )
+        newest = max(self.attempts(), default=0)
+        if newest <= attempt and not self._take(f"attempts/{attempt:04d}/CLAIM", claim):
+            claim = self.claim_of(attempt)
+        newest = max(self.attempts(), default=0)
+        if newest > attempt or claim.owner != owner:
+            raise FencedError(
+                f"attempt {attempt} of {self.uri} was taken over by "
+                + (f"attempt {newest}" if newest > attempt else "somebody else"),
+                remedy="nothing to do: the other one goes on from the last checkpoint",
+            )
+        return claim
 
     def claim_start(self, attempt: int, workers: int, scratch: Path | None = None) -> StartRecord:
         """Take the attempt's next start and find what it goes on from.
@@ -186,6 +236,14 @@ class RunStore(RunFolder):
             self.store.flush([key])
             return True
         return self.store.get(key) == body
+
+
+def _owned(store: Store, namespace: str, job: str, owner: str) -> RunStore | None:
+    for run in RunStore.all(store, namespace, job):
+        record = run.get_json("RUN.json")
+        if record is not None and record.get("owner") == owner:
+            return run
+    return None
 
 
 def jobs(store: Store) -> list[tuple[str, str]]:

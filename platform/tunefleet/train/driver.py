@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -26,7 +26,7 @@ from tunefleet.plan.worker import WorkerConfig
 from tunefleet.storage.run import ExitRecord, RunStore
 from tunefleet.train.budget import hard_limit
 from tunefleet.train.conclude import conclude, leave_account
-from tunefleet.train.environment import LocalRay, local_ray, process_environment
+from tunefleet.train.environment import LocalRay, joined_ray, local_ray, process_environment
 
 _POLL_SECONDS = 0.2
 
@@ -108,6 +108,8 @@ def drive(
 ) -> ExitRecord:
     """Run one attempt to its end; returns its exit record.
 
+    A ``carried`` config is driven on the Ray that runs here already, any other on a private one.
+
     Raises :class:`StoppedAtOnce` on a second interrupt, ``RunError`` when starts could not
     be claimed as often as the job allows.
     """
@@ -118,12 +120,7 @@ def drive(
     try:
         with (
             interrupts.caught(),
-            local_ray(
-                cpus=plan.workers * plan.threads_per_worker,
-                gpus=plan.workers if plan.device is DeviceType.CUDA else 0,
-                dashboard=dashboard,
-                environment=process_environment(plan.threads_per_worker),
-            ) as ray,
+            _ray(config, dashboard=dashboard) as ray,
         ):
             watcher.started(ray)
             thread = threading.Thread(
@@ -150,6 +147,19 @@ def drive(
         else "the workers ended without a word"
     )
     return conclude(run, config, unsaid=unsaid, now_ns=time.monotonic_ns())
+
+
+def _ray(config: WorkerConfig, *, dashboard: bool) -> AbstractContextManager[LocalRay]:
+    plan = config.plan
+    environment = process_environment(plan.threads_per_worker)
+    if config.carried:
+        return joined_ray(environment)
+    return local_ray(
+        cpus=plan.workers * plan.threads_per_worker,
+        gpus=plan.workers if plan.device is DeviceType.CUDA else 0,
+        dashboard=dashboard,
+        environment=environment,
+    )
 
 
 def _watch(

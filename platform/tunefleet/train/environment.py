@@ -24,39 +24,19 @@ from pathlib import Path
 from types import FrameType
 
 from tunefleet.api.errors import MachineError
+from tunefleet.plan import processes
 
 SignalHandler = Callable[[int, FrameType | None], object] | int | None
-
-_MALLOC = {
-    # 41,000 page faults a step become 190: gradients and activations are reused in place.
-    "MALLOC_MMAP_THRESHOLD_": "1073741824",
-    "MALLOC_TRIM_THRESHOLD_": "4294967296",
-}
 
 
 def process_environment(threads: int) -> dict[str, str]:
     """The environment of a process that computes on a CPU, however it is started."""
-    environment = {
-        "OMP_NUM_THREADS": str(threads),
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-    }
-    return environment | (_MALLOC if sys.platform == "linux" else {})
+    return processes.computing(threads) | (processes.MALLOC if sys.platform == "linux" else {})
 
 
 def ray_environment() -> dict[str, str]:
     """What a private Ray needs in the environment of the process that starts it."""
-    return {
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_AUTH_MODE": "token",
-        "RAY_worker_niceness": "0",
-        "RAY_DEDUP_LOGS": "0",
-        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
-        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",
-        "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-        "RAY_DISABLE_IMPORT_WARNING": "1",
-    }
+    return processes.RAY | {"RAY_AUTH_MODE": "token"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +109,35 @@ def local_ray(
         ray.shutdown()
         _restore(before)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def joined_ray(environment: Mapping[str, str]) -> Iterator[LocalRay]:
+    """The Ray that this pod's cluster runs, for the duration of a block.
+
+    ``environment`` is added to that of Ray's workers, on whichever node they are. Raises
+    ``MachineError`` when no Ray runs here.
+    """
+    # Train's controller reads its settings where it runs, not where it was asked for.
+    settings = {name: value for name, value in processes.RAY.items() if "TRAIN" in name}
+    os.environ.update(settings)
+    import ray
+
+    try:
+        context = ray.init(
+            address="auto",
+            runtime_env={"env_vars": settings | dict(environment)},
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+        )
+    except ConnectionError as error:
+        raise MachineError(
+            "no Ray runs in this pod", remedy="`tunefleet pod train` is what a RayJob runs"
+        ) from error
+    try:
+        yield LocalRay(f"http://{context.dashboard_url}" if context.dashboard_url else "", "")
+    finally:
+        ray.shutdown()
 
 
 def _import_trainer() -> None:

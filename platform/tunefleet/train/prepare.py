@@ -140,7 +140,7 @@ class _Preparation:
             for note in self._copies.notes
         ]
         data = facts.data.model_copy(update={"findings": [*notes, *facts.data.findings]})
-        return _prepared(facts.model_copy(update={"data": data}))
+        return prepared_from(facts.model_copy(update={"data": data}))
 
     # -- the parts ----------------------------------------------------------------------
 
@@ -352,7 +352,8 @@ def _split_facts(rows: Rows, store: TokenStore, splits: Splits) -> SplitFacts:
     )
 
 
-def _prepared(facts: Facts) -> Prepared:
+def prepared_from(facts: Facts) -> Prepared:
+    """Facts with the rows that stand beside their token stores on this machine."""
     splits = {
         "train": facts.data.train,
         "validation": facts.data.validation,
