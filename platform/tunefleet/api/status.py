@@ -35,6 +35,10 @@ class JobPhase(StrEnum):
     FAILED = "Failed"
 
 
+FINAL = frozenset({JobPhase.SUCCEEDED, JobPhase.STOPPED, JobPhase.FAILED})
+"""Where nothing more happens to a job by itself."""
+
+
 class ConditionType(StrEnum):
     """What can be waited for. Each is True, False or Unknown.
 
@@ -83,7 +87,12 @@ class Condition(Document):
 
 
 class AttemptSummary(Document):
-    """One line on an attempt that was made."""
+    """One line on an attempt that was made.
+
+    ``step`` is the last one that is safe in a checkpoint (of an attempt that goes on: the last
+    one that was told). ``launched``: its Job or RayJob has been made, and is not made again.
+    ``ended`` is when that was noticed.
+    """
 
     name: str
     number: int
@@ -92,6 +101,8 @@ class AttemptSummary(Document):
     message: str = ""
     step: int = 0
     resumed_from: int = 0
+    launched: bool = False
+    ended: str | None = None
 
 
 class JobProgress(Document):

@@ -1,0 +1,5 @@
+"""``python -m tunefleet.controller``."""
+
+from tunefleet.controller.main import main
+
+main()

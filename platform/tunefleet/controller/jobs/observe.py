@@ -1,0 +1,152 @@
+"""Everything that one decision about a job stands on, read before it is made.
+
+Decides which caches are asked, and what is read from the server instead: the job's spec, and
+facts where a plan is to be made. No decision is made here. Imports ``kube``, ``api`` and
+``plan``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from tunefleet.api.attempt import AttemptSpec, Stage
+from tunefleet.api.errors import Problem
+from tunefleet.api.job import FineTuneJob
+from tunefleet.api.status import FINAL
+from tunefleet.controller.jobs.language import judge
+from tunefleet.controller.kinds import ATTEMPTS, FINE_TUNE_JOBS
+from tunefleet.controller.pods import PodsOfAttempts
+from tunefleet.controller.seen import (
+    AttemptSeen,
+    JobSeen,
+    PodSeen,
+    PrepareJobSeen,
+    RayJobSeen,
+    job_seen,
+)
+from tunefleet.kube.cache import Cache
+from tunefleet.kube.client import Client
+from tunefleet.kube.errors import ApiError
+from tunefleet.plan.facts import Facts
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What a job asks for; no job and ``problems`` where that cannot be honoured."""
+
+    job: FineTuneJob | None
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A job and all that belongs to it.
+
+    ``spec``, ``facts`` (what preparing published) and ``frozen`` (what the newest attempt was
+    told) are None where no decision can need them.
+    """
+
+    seen: JobSeen
+    spec: Spec | None = None
+    attempts: tuple[AttemptSeen, ...] = ()
+    facts: Facts | None = None
+    frozen: AttemptSpec | None = None
+    prepare_job: PrepareJobSeen | None = None
+    ray_jobs: Mapping[str, RayJobSeen] = field(default_factory=dict)
+    pods: Mapping[str, tuple[PodSeen, ...]] = field(default_factory=dict)
+    kuberay: bool = True
+
+    @property
+    def newest(self) -> AttemptSeen | None:
+        """The attempt with the highest number."""
+        return self.attempts[-1] if self.attempts else None
+
+
+@dataclass(frozen=True, slots=True)
+class Caches:
+    """What the reflectors keep."""
+
+    jobs: Cache[JobSeen]
+    attempts: Cache[AttemptSeen]
+    prepare_jobs: Cache[PrepareJobSeen]
+    ray_jobs: Cache[RayJobSeen]
+    pods: PodsOfAttempts
+
+
+async def observe(
+    client: Client, caches: Caches, namespace: str, name: str, *, kuberay: bool
+) -> Observed | None:
+    """What there is of a job now; None when there is no such job.
+
+    Raises :class:`~tunefleet.kube.errors.ApiError` when the server does not answer.
+    """
+    seen = caches.jobs.get(namespace, name)
+    if seen is None:
+        return None
+    attempts = tuple(sorted(caches.attempts.owned_by(seen.uid), key=lambda a: a.spec.number))
+    first = attempts[0] if attempts else None
+    observed = Observed(
+        seen=seen,
+        attempts=attempts,
+        prepare_job=caches.prepare_jobs.get(namespace, first.name) if first else None,
+        ray_jobs={
+            attempt.name: found
+            for attempt in attempts
+            if (found := caches.ray_jobs.get(namespace, attempt.name)) is not None
+        },
+        pods={attempt.name: caches.pods.of(namespace, attempt.name) for attempt in attempts},
+        kuberay=kuberay,
+    )
+    if not _wants_spec(observed):
+        return observed
+    try:
+        whole = await client.get(FINE_TUNE_JOBS, namespace, name)
+    except ApiError as error:
+        if error.not_found:
+            return None
+        raise
+    seen = job_seen(json.dumps(whole).encode())
+    job, problems = judge(whole)
+    return replace(
+        observed,
+        seen=seen,
+        spec=Spec(job, tuple(problems)),
+        facts=await _facts(client, first),
+        frozen=await _frozen(client, observed.newest),
+    )
+
+
+def _wants_spec(observed: Observed) -> bool:
+    """Whether something may have to be made from the spec, or the spec is new."""
+    seen, newest = observed.seen, observed.newest
+    if seen.going:
+        return False
+    if seen.status.observed_generation != seen.metadata.generation:
+        return True
+    if seen.status.phase in FINAL:
+        return False
+    if newest is None or newest.status.result is not None:
+        return True
+    ray_job = observed.ray_jobs.get(newest.name)
+    child = observed.prepare_job if newest.spec.stage is Stage.PREPARE else ray_job
+    return child is None or (ray_job is not None and ray_job.ended)
+
+
+async def _frozen(client: Client, attempt: AttemptSeen | None) -> AttemptSpec | None:
+    """What an attempt's pods are told; None where there is no attempt."""
+    if attempt is None:
+        return None
+    whole = await client.get(ATTEMPTS, attempt.namespace, attempt.name)
+    return AttemptSpec.from_json(json.dumps(whole.get("spec")))
+
+
+async def _facts(client: Client, attempt: AttemptSeen | None) -> Facts | None:
+    """The facts that preparing published; None while there are none."""
+    if attempt is None or attempt.status.result is None or attempt.status.run is None:
+        return None
+    whole = await client.get(ATTEMPTS, attempt.namespace, attempt.name)
+    status = whole.get("status")
+    found = status.get("facts") if isinstance(status, dict) else None
+    return None if found is None else Facts.from_json(json.dumps(found))

@@ -1,0 +1,219 @@
+"""What the controller keeps of each object it watches: a few fields, never the whole.
+
+Decides the projections, read leniently (a newer server may say more) and straight from bytes.
+Specs and facts are not kept: they are read again when something is made from them. Imports
+pydantic and ``api``.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.alias_generators import to_camel
+
+from tunefleet.api.attempt import AttemptResult, Stage
+from tunefleet.api.status import JobStatus
+from tunefleet.api.words import Command
+from tunefleet.channel.schema import Progress
+from tunefleet.render.names import ATTEMPT_LABEL
+
+
+class _Lenient(BaseModel):
+    model_config = ConfigDict(
+        extra="ignore", frozen=True, alias_generator=to_camel, populate_by_name=True
+    )
+
+
+class _Owner(_Lenient):
+    uid: str
+    controller: bool = False
+
+
+class Metadata(_Lenient):
+    """The part of an object's metadata that is looked at."""
+
+    namespace: str = ""
+    name: str
+    uid: str
+    resource_version: str
+    generation: int = 0
+    creation_timestamp: str = ""
+    deletion_timestamp: str | None = None
+    labels: dict[str, str] = {}
+    owner_references: list[_Owner] = []
+
+
+class Seen(_Lenient):
+    """An object as it was last seen."""
+
+    metadata: Metadata
+
+    @property
+    def namespace(self) -> str:
+        """Its namespace."""
+        return self.metadata.namespace
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.metadata.name
+
+    @property
+    def uid(self) -> str:
+        """Its uid."""
+        return self.metadata.uid
+
+    @property
+    def resource_version(self) -> str:
+        """The version that was seen."""
+        return self.metadata.resource_version
+
+    @property
+    def owner_uid(self) -> str | None:
+        """The uid of the object that controls it."""
+        return next((o.uid for o in self.metadata.owner_references if o.controller), None)
+
+    @property
+    def going(self) -> bool:
+        """Whether it is being deleted."""
+        return self.metadata.deletion_timestamp is not None
+
+
+class JobSeen(Seen):
+    """A FineTuneJob; ``status`` as the controller wrote it (empty where it is unreadable)."""
+
+    status: JobStatus = JobStatus()
+
+
+class _AttemptSpecSeen(_Lenient):
+    number: int
+    stage: Stage
+    command: Command = Command.NONE
+    sequence: int = 0
+
+
+class _AttemptStatusSeen(_Lenient):
+    run: str | None = None
+    progress: Progress | None = None
+    result: AttemptResult | None = None
+
+
+class AttemptSeen(Seen):
+    """A FineTuneAttempt without its plan and facts."""
+
+    spec: _AttemptSpecSeen
+    status: _AttemptStatusSeen = _AttemptStatusSeen()
+
+
+class _RayJobStatus(_Lenient):
+    job_status: str = ""
+    job_deployment_status: str = ""
+    reason: str = ""
+    message: str = ""
+    end_time: str | None = None
+    ray_cluster_name: str = ""
+
+
+class RayJobSeen(Seen):
+    """A RayJob. ``Complete`` alone is no success: a stopped job is Complete too."""
+
+    status: _RayJobStatus = _RayJobStatus()
+
+    @property
+    def ended(self) -> bool:
+        """Whether KubeRay does nothing more with it."""
+        return self.status.job_deployment_status in {"Complete", "Failed", "ValidationFailed"}
+
+
+class _JobCondition(_Lenient):
+    type: str
+    status: str
+    reason: str = ""
+    message: str = ""
+
+
+class _PrepareStatus(_Lenient):
+    conditions: list[_JobCondition] = []
+    failed: int = 0
+    active: int = 0
+
+
+class PrepareJobSeen(Seen):
+    """A Kubernetes Job that prepares."""
+
+    status: _PrepareStatus = _PrepareStatus()
+
+    @property
+    def failure(self) -> str | None:
+        """Why the Job gave up; None while it has not."""
+        for condition in self.status.conditions:
+            if condition.type == "Failed" and condition.status == "True":
+                return condition.message or condition.reason
+        return None
+
+
+class _Terminated(_Lenient):
+    reason: str = ""
+    message: str = ""
+    exit_code: int = 0
+    finished_at: str | None = None
+
+
+class _Waiting(_Lenient):
+    reason: str = ""
+    message: str = ""
+
+
+class _ContainerState(_Lenient):
+    waiting: _Waiting | None = None
+    terminated: _Terminated | None = None
+
+
+class _Container(_Lenient):
+    name: str
+    state: _ContainerState = _ContainerState()
+    last_state: _ContainerState = _ContainerState()
+
+
+class _PodCondition(_Lenient):
+    type: str
+    status: str
+    reason: str = ""
+    message: str = ""
+
+
+class _PodSpec(_Lenient):
+    node_name: str = ""
+
+
+class _PodStatus(_Lenient):
+    phase: str = ""
+    reason: str = ""
+    message: str = ""
+    conditions: list[_PodCondition] = []
+    container_statuses: list[_Container] = []
+    init_container_statuses: list[_Container] = []
+
+
+class PodSeen(Seen):
+    """A pod of an attempt."""
+
+    spec: _PodSpec = _PodSpec()
+    status: _PodStatus = _PodStatus()
+
+    @property
+    def attempt(self) -> str:
+        """The attempt it belongs to."""
+        return self.metadata.labels.get(ATTEMPT_LABEL, "")
+
+    @property
+    def ended(self) -> bool:
+        """Whether none of its containers runs or will."""
+        return self.status.phase in {"Succeeded", "Failed"}
+
+
+def job_seen(body: bytes) -> JobSeen:
+    """A FineTuneJob; one whose status somebody spoilt counts as one without."""
+    try:
+        return JobSeen.model_validate_json(body)
+    except ValidationError:
+        return JobSeen(metadata=Seen.model_validate_json(body).metadata)
