@@ -6,8 +6,6 @@ name stays within 36 and a pod's whole name tells which attempt it belongs to. P
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from tunefleet.api.job import API_VERSION, FineTuneJob
 
 JOB_LABEL = "tunefleet.dev/job"
@@ -29,7 +27,7 @@ def labels(job: str, attempt: str) -> dict[str, str]:
     return {JOB_LABEL: job, ATTEMPT_LABEL: attempt, **MANAGED_BY}
 
 
-def passed_on(job: FineTuneJob) -> Mapping[str, str]:
+def passed_on(job: FineTuneJob) -> dict[str, str]:
     """The job's labels that are meant for those who queue its pods."""
     return {
         name: value

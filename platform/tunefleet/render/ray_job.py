@@ -35,10 +35,7 @@ def ray_job(
         "metadata": {
             "name": attempt,
             "namespace": job.metadata.namespace,
-            "labels": {
-                **names.labels(job.metadata.name, attempt),
-                **names.passed_on(job),
-            },
+            "labels": names.labels(job.metadata.name, attempt) | names.passed_on(job),
             "annotations": dict(_ANNOTATIONS),
             "ownerReferences": [names.owner("FineTuneAttempt", attempt, attempt_uid)],
         },

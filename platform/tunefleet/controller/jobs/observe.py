@@ -99,7 +99,7 @@ async def observe(
         pods={attempt.name: caches.pods.of(namespace, attempt.name) for attempt in attempts},
         kuberay=kuberay,
     )
-    if not _wants_spec(observed):
+    if not wants_spec(observed):
         return observed
     try:
         whole = await client.get(FINE_TUNE_JOBS, namespace, name)
@@ -118,7 +118,7 @@ async def observe(
     )
 
 
-def _wants_spec(observed: Observed) -> bool:
+def wants_spec(observed: Observed) -> bool:
     """Whether something may have to be made from the spec, or the spec is new."""
     seen, newest = observed.seen, observed.newest
     if seen.going:

@@ -1,0 +1,206 @@
+"""A job's life under any order of events: one end, one writer at a time, no attempt lost."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.controller.world import Killed, World, a_cluster_job
+
+EVENTS = (
+    "prepare_pod_ends",
+    "kuberay_starts",
+    "progresses",
+    "fails",
+    "head_is_killed",
+    "ray_job_is_deleted",
+    "kuberay_cleans",
+    "waits",
+    "collect_garbage",
+)
+
+
+def a_world(**changes: object) -> World:
+    world = World()
+    world.put("FineTuneJob", a_cluster_job(retry={"maxFailures": 1000}, **changes))
+    return world
+
+
+def status(world: World) -> dict[str, object]:
+    found = world.of("FineTuneJob")[0]["status"]
+    assert isinstance(found, dict)
+    return found
+
+
+def essence(world: World) -> dict[str, object]:
+    """What must be the same however it went: not how often it was tried."""
+    told = status(world)
+    conditions = told["conditions"]
+    assert isinstance(conditions, list)
+    return {
+        "phase": told["phase"],
+        "bundle": told["bundle"],
+        "run": told["run"],
+        "conditions": {c["type"]: (c["status"], c["reason"]) for c in conditions},
+    }
+
+
+@pytest.fixture(scope="module")
+def undisturbed() -> dict[str, object]:
+    world = a_world()
+    world.goes_on_to_its_end()
+    return essence(world)
+
+
+def test_an_undisturbed_job_prepares_trains_once_and_succeeds() -> None:
+    world = a_world()
+    world.goes_on_to_its_end()
+    assert status(world)["phase"] == "Succeeded"
+    assert [kind for kind, _ in world.created] == [
+        "FineTuneJob",
+        "FineTuneAttempt",
+        "Job",
+        "FineTuneAttempt",
+        "RayJob",
+        "Pod",
+    ]
+
+
+def until_it_trains(world: World) -> World:
+    for _ in range(6):
+        world.reconcile()
+        world.prepare_pod_ends()
+        world.kuberay_starts()
+    assert world.training() is not None
+    return world
+
+
+step = st.one_of(
+    st.sampled_from(EVENTS).map(lambda name: ("event", name)),
+    # Twice as likely as each of the others: most of what can go wrong takes several looks.
+    st.just(("reconcile", "fresh")),
+    st.just(("reconcile", "fresh")),
+    st.just(("reconcile", "stale")),
+    st.integers(0, 2).map(lambda at: ("killed", at)),
+    st.just(("remember", "")),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(trains=st.booleans(), steps=st.lists(step, max_size=60))
+def test_any_order_of_events_leads_to_the_same_end_with_one_writer_at_a_time(
+    undisturbed: dict[str, object], trains: bool, steps: list[tuple[str, object]]
+) -> None:
+    world = until_it_trains(a_world()) if trains else a_world()
+    cached = world.copy()
+    for what, how in steps:
+        if what == "event":
+            getattr(world, str(how))()
+        elif what == "remember":
+            cached = world.copy()
+        elif what == "killed":
+            assert isinstance(how, int)
+            try:
+                world.reconcile(killed_at=how)
+            except Killed:
+                pass
+        else:
+            world.reconcile(cached if how == "stale" else None)
+        assert len(world.live_writers()) <= 1
+    world.goes_on_to_its_end()
+    assert essence(world) == undisturbed
+    numbers = [a["spec"]["number"] for a in world.of("FineTuneAttempt")]
+    assert numbers == list(range(len(numbers))), "no attempt is skipped, none is lost"
+
+
+@pytest.mark.parametrize("write", range(12))
+def test_a_controller_killed_before_any_of_its_writes_changes_nothing(
+    undisturbed: dict[str, object], write: int
+) -> None:
+    world, seen = a_world(), 0
+    for _ in range(40):
+        for at in range(3):
+            if seen == write:
+                try:
+                    world.reconcile(killed_at=at)
+                except Killed:
+                    pass
+                seen += 1
+                break
+            seen += 1
+        else:
+            world.reconcile()
+        world.prepare_pod_ends()
+        world.kuberay_starts()
+        world.waits()
+    world.goes_on_to_its_end()
+    assert essence(world) == undisturbed
+
+
+def test_failures_without_a_new_checkpoint_end_the_job() -> None:
+    world = World()
+    world.put("FineTuneJob", a_cluster_job(retry={"maxFailures": 1}))
+    for _ in range(30):
+        world.reconcile()
+        world.prepare_pod_ends()
+        world.kuberay_starts()
+        world.fails()
+        world.kuberay_cleans()
+        world.waits()
+    told = status(world)
+    assert told["phase"] == "Failed"
+    assert "2 attempts failed without a new checkpoint" in str(told["message"])
+    assert len(world.of("RayJob")) == 2
+
+
+def test_a_failure_after_a_new_checkpoint_is_not_counted_with_the_ones_before() -> None:
+    world = World()
+    world.put("FineTuneJob", a_cluster_job(retry={"maxFailures": 1}))
+    for turn in range(40):
+        world.reconcile()
+        world.prepare_pod_ends()
+        world.kuberay_starts()
+        world.progresses()
+        if turn < 25:
+            world.fails()
+        world.kuberay_cleans()
+        world.waits()
+    assert status(world)["phase"] != "Failed"
+    assert len(world.of("RayJob")) > 3
+
+
+def test_without_kuberay_the_job_says_what_is_missing_and_goes_on_once_it_is_there() -> None:
+    world = a_world()
+    world.kuberay = False
+    for _ in range(5):
+        world.reconcile()
+        world.prepare_pod_ends()
+    assert "install the KubeRay operator" in str(status(world)["message"])
+    world.kuberay = True
+    world.goes_on_to_its_end()
+    assert status(world)["phase"] == "Succeeded"
+
+
+def test_the_next_attempt_waits_until_the_pods_of_the_last_one_are_gone() -> None:
+    world = until_it_trains(a_world())
+    world.fails()
+    for _ in range(5):
+        world.waits()
+        world.reconcile()
+    assert len(world.of("FineTuneAttempt")) == 2, "the failed driver's pods still run"
+    world.kuberay_cleans()
+    world.reconcile()
+    assert len(world.of("FineTuneAttempt")) == 3
+
+
+def test_a_rayjob_that_was_deleted_by_hand_is_not_made_again_but_followed_by_the_next() -> None:
+    world = until_it_trains(a_world())
+    world.reconcile()
+    world.ray_job_is_deleted()
+    for _ in range(5):
+        world.reconcile()
+        world.waits()
+    assert [kind for kind, _ in world.created].count("RayJob") == 2
+    assert len({name for kind, name in world.created if kind == "RayJob"}) == 2
+    assert "its RayJob was deleted" in str(status(world)["attempts"])
