@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -101,10 +103,8 @@ def test_any_order_of_events_leads_to_the_same_end_with_one_writer_at_a_time(
             cached = world.copy()
         elif what == "killed":
             assert isinstance(how, int)
-            try:
+            with contextlib.suppress(Killed):
                 world.reconcile(killed_at=how)
-            except Killed:
-                pass
         else:
             world.reconcile(cached if how == "stale" else None)
         assert len(world.live_writers()) <= 1
@@ -122,10 +122,8 @@ def test_a_controller_killed_before_any_of_its_writes_changes_nothing(
     for _ in range(40):
         for at in range(3):
             if seen == write:
-                try:
+                with contextlib.suppress(Killed):
                     world.reconcile(killed_at=at)
-                except Killed:
-                    pass
                 seen += 1
                 break
             seen += 1

@@ -5,18 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from tests.unit.house.tree import ROOT, name_of
 from tunefleet.api.support import unsupported
 from tunefleet.api.tasks import declarations
+from tunefleet.controller.jobs.language import judge
 from tunefleet.verbs.jobfile import load
 
-JOBS = sorted([*ROOT.glob("jobs/*.yaml"), *ROOT.glob("jobs/*/*.yaml")])
+ON_CLUSTER = sorted(ROOT.glob("jobs/cluster/*.yaml"))
+JOBS = sorted(
+    {*ROOT.glob("jobs/*.yaml"), *ROOT.glob("jobs/*/*.yaml")} - set(ON_CLUSTER),
+)
 
 
 @pytest.mark.parametrize("path", JOBS, ids=name_of)
 def test_a_job_file_loads_and_is_honoured_in_full(path: Path) -> None:
     assert unsupported(load(path).job) == []
+
+
+@pytest.mark.parametrize("path", ON_CLUSTER, ids=name_of)
+def test_a_job_file_for_a_cluster_is_honoured_there_in_full(path: Path) -> None:
+    job, problems = judge(YAML(typ="safe").load(path.read_text()))
+    assert job is not None
+    assert problems == []
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("jobs/*.yaml")), ids=name_of)

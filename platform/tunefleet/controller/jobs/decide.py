@@ -283,7 +283,8 @@ def _again(here: Deciding, story: Story, attempt: AttemptSeen, why: Evidence) ->
         message = f"attempt {number} failed ({why.failure}): {why.message}"
         return _fail(here, story, Reason.ATTEMPT_FAILED, message, why.failure)
     vain = _in_vain(story.attempts)
-    allowed = here.observed.spec.job.spec.retry.max_failures if _has_job(here) else 0
+    job = here.observed.spec.job if here.observed.spec is not None else None
+    allowed = job.spec.retry.max_failures if job is not None else 0
     if vain > allowed:
         message = (
             f"{vain} attempts failed without a new checkpoint (retry.maxFailures: {allowed}); "

@@ -1,0 +1,200 @@
+"""``make cluster-demo``: one job from ``kubectl apply`` to answers, on real servers.
+
+Decides the order, and that everything it started is gone at its end: a bed with a node, the
+KubeRay operator, the image, a bucket with model and reviews, the definitions and rights, the
+controller, one job with two worker pods, and the bundle it leaves asked on this machine. Needs
+what the bed needs (docs/testbed.md); with ``--keep`` the bed stays up.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import click
+
+from tests.testbed import image, kuberay, life
+from tests.testbed.bed import Bed, chosen_name
+from tests.testbed.bed_s3 import BedS3, bed_s3
+
+ROOT = Path(__file__).parents[2]
+JOB = ROOT / "jobs" / "cluster" / "sentiment.yaml"
+BUCKET = "tunefleet-demo"
+NAMESPACE = "demo"
+TEXTS = ("A moving story, wonderfully played.", "Two hours that I will never get back.")
+LIMIT_SECONDS = 1200
+
+
+@click.command()
+@click.option("--name", default=chosen_name, help="Which bed (TUNEFLEET_BED; k8s).")
+@click.option("--keep", is_flag=True, help="Leave the bed up, to look at it.")
+@click.option("--install", is_flag=True, help="Install missing Debian packages.")
+def main(name: str, keep: bool, install: bool) -> None:
+    """Fine-tune on a cluster of real servers, and ask the result something."""
+    bed, began = Bed(name), time.monotonic()
+
+    def say(what: str) -> None:
+        print(f"{time.monotonic() - began:6.1f} s  {what}", file=sys.stderr, flush=True)
+
+    was_up = bed.kubeconfig.exists()
+    with ExitStack() as stack:
+        if not (keep or was_up):
+            stack.callback(life.down, bed, with_images=False, say=say)
+        life.up(bed, "node", install=install, say=say)
+        kuberay.up(bed, say=say)
+        runtime = image.ensure(bed, "runtime", say=say)
+        s3 = stack.enter_context(bed_s3(bed, bucket=BUCKET))
+        demo = Demo(bed, s3, runtime)
+        stack.callback(demo.delete)
+        demo.fill_bucket()
+        demo.prepare_cluster()
+        stack.enter_context(demo.controller())
+        say("kubectl apply -f jobs/cluster/sentiment.yaml")
+        demo.kubectl("apply", "-n", NAMESPACE, "-f", str(JOB))
+        bundle = demo.follow()
+        say(f"bundle: {bundle}")
+        demo.predict(bundle)
+
+
+class Demo:
+    """The demonstration's steps on one bed."""
+
+    def __init__(self, bed: Bed, s3: BedS3, runtime: str) -> None:
+        self._bed = bed
+        self._s3 = s3
+        self._runtime = runtime
+        self._environment = {**os.environ, "KUBECONFIG": str(bed.kubeconfig)}
+
+    def kubectl(self, *arguments: str, given: str | None = None) -> str:
+        """Run kubectl against the bed; its output."""
+        done = subprocess.run(
+            ["kubectl", *arguments],
+            env=self._environment,
+            input=given,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        return done.stdout
+
+    def fill_bucket(self) -> None:
+        """Put the quickstart's model and reviews where the pods can read them."""
+        import obstore
+
+        client, source = self._s3.server.client(), ROOT / ".quickstart"
+        for path in sorted((source / "model").iterdir()):
+            obstore.put(client, f"model/{path.name}", path)
+        obstore.put(client, "reviews/reviews.csv", source / "reviews.csv")
+
+    def prepare_cluster(self) -> None:
+        """Definitions, rights, a namespace, and the bucket's keys as a secret in it."""
+        chart = ROOT / "helm" / "tunefleet"
+        crds = str(chart / "crds")
+        self.kubectl("apply", "--server-side", "--force-conflicts", "-f", crds)
+        self.kubectl("wait", "--for=condition=Established", "-f", crds, "--timeout=60s")
+        self._apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+        self._apply(
+            {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {"name": "bucket", "namespace": NAMESPACE},
+                "stringData": self._s3.environment_for_pods(),
+            }
+        )
+        self._apply(
+            {
+                "apiVersion": "rbac.authorization.k8s.io/v1",
+                "kind": "Role",
+                "metadata": {"name": "tunefleet-pods", "namespace": NAMESPACE},
+                "rules": [
+                    {
+                        "apiGroups": ["tunefleet.dev"],
+                        "resources": ["finetuneattempts/status"],
+                        "verbs": ["patch"],
+                    }
+                ],
+            }
+        )
+        self._apply(
+            {
+                "apiVersion": "rbac.authorization.k8s.io/v1",
+                "kind": "RoleBinding",
+                "metadata": {"name": "tunefleet-pods", "namespace": NAMESPACE},
+                "roleRef": {
+                    "apiGroup": "rbac.authorization.k8s.io",
+                    "kind": "Role",
+                    "name": "tunefleet-pods",
+                },
+                "subjects": [
+                    {
+                        "apiGroup": "rbac.authorization.k8s.io",
+                        "kind": "Group",
+                        "name": f"system:serviceaccounts:{NAMESPACE}",
+                    }
+                ],
+            }
+        )
+
+    @contextmanager
+    def controller(self) -> Iterator[None]:
+        """The controller beside the cluster, for the duration of a block."""
+        command = [sys.executable, "-m", "tunefleet.controller", "--no-election"]
+        command += ["--kubeconfig", str(self._bed.kubeconfig), "--image", self._runtime]
+        command += ["--pull-policy", "Never", "--port", "0"]
+        with (self._bed.run / "controller.log").open("w") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log)
+            try:
+                yield
+            finally:
+                process.terminate()
+                process.wait(timeout=30)
+
+    def follow(self) -> str:
+        """Watch the job as a person would, until it has ended; the URI of its bundle."""
+        watch = subprocess.Popen(
+            ["kubectl", "get", "ftj", "review-sentiment", "-n", NAMESPACE, "--watch", "-o", "wide"],
+            env=self._environment,
+        )
+        try:
+            deadline = time.monotonic() + LIMIT_SECONDS
+            while time.monotonic() < deadline:
+                found = json.loads(
+                    self.kubectl("get", "ftj", "review-sentiment", "-n", NAMESPACE, "-o", "json")
+                )
+                status = found.get("status", {})
+                if status.get("phase") == "Succeeded":
+                    return str(status["bundle"]["uri"])
+                if status.get("phase") in {"Failed", "Stopped"}:
+                    raise click.ClickException(f"the job ended {status['phase']}: {status}")
+                time.sleep(2)
+            raise click.ClickException(f"the job has not ended in {LIMIT_SECONDS} s")
+        finally:
+            watch.terminate()
+            watch.wait()
+
+    def predict(self, bundle: str) -> None:
+        """Ask the bundle on this machine."""
+        tunefleet = str(Path(sys.executable).with_name("tunefleet"))
+        asked = [argument for text in TEXTS for argument in ("--text", text)]
+        subprocess.run(
+            [tunefleet, "predict", bundle, *asked],
+            env={**os.environ, **self._s3.server.environment()},
+            check=True,
+        )
+
+    def delete(self) -> None:
+        """Take the namespace away, and with it the job and everything it made."""
+        self.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s")
+
+    def _apply(self, body: dict[str, object]) -> None:
+        self.kubectl("apply", "-f", "-", given=json.dumps(body))
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m tests.testbed.demo")
