@@ -65,7 +65,7 @@ MEANINGS: dict[str, str] = {
     "spec.workers.max": "The greatest number of workers.",
     "spec.workers.resources.gpu": "GPUs of a worker: 0 or 1.",
     "spec.workers.resources.cpu": "Threads of a worker.",
-    "spec.workers.resources.memory": "Memory of a worker.",
+    "spec.workers.resources.memory": "Memory that a worker's pod asks for (on a cluster).",
     "spec.checkpoints.uri": "The folder that holds the job's runs.",
     "spec.checkpoints.every": "`auto`, a number of steps, or a duration such as `10m`.",
     "spec.checkpoints.keep.last": "How many of the newest checkpoints are kept.",

@@ -35,7 +35,6 @@ REFUSED_ON_CLUSTER = {
     "spec.budget.maxCost": "set budget.maxDuration; a cluster's prices are not known yet",
     "spec.workers.min": REFUSED["spec.workers.min"],
     "spec.workers.max": REFUSED["spec.workers.max"],
-    "spec.workers.resources.memory": "remove it; the plan asks for what a worker needs",
     "spec.model.trustRemoteCode": REFUSED["spec.model.trustRemoteCode"],
     "spec.model.method.type": REFUSED["spec.model.method.type"],
     "spec.budget.onExceeded": REFUSED["spec.budget.onExceeded"],

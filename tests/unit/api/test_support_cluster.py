@@ -24,10 +24,6 @@ REFUSED: dict[str, tuple[Mapping[str, object], str]] = {
     "spec.budget.maxCost": ({"budget": {"maxCost": "1"}}, "`maxCost` is not supported"),
     "spec.workers.min": ({"workers": {"min": 1, "max": 2}}, "`min` is not supported"),
     "spec.workers.max": ({"workers": {"min": 1, "max": 2}}, "`max` is not supported"),
-    "spec.workers.resources.memory": (
-        {"workers": {"resources": {"memory": "1Gi"}}},
-        "`memory` is not supported",
-    ),
     "spec.model.trustRemoteCode": (
         {"model": {"name": "a", "trustRemoteCode": True}},
         "`trustRemoteCode: true` is not supported",
