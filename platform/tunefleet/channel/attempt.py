@@ -17,6 +17,7 @@ import ssl
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,25 +70,32 @@ class Attempt:
         """Merge ``status`` into the attempt's; returns the attempt's spec as it stands.
 
         Raises :class:`GoneError` when there is no such attempt, :class:`SilentError` when the
-        server cannot be reached or refuses.
+        server cannot be reached or refuses, ``MachineError`` when the spec is of another version.
         """
         reply = self._send(json.dumps({"status": status}).encode())
         try:
-            return AttemptSpec.model_validate(reply.get("spec"))
+            return AttemptSpec.from_json(json.dumps(reply.get("spec")))
         except ValidationError as error:
-            raise SilentError(f"{self.name} holds a spec this version cannot read: {error}") from (
-                error
-            )
+            raise MachineError(
+                f"attempt {self.name} says what this version cannot read: {error}",
+                remedy="let the controller and the image of the pods have the same version",
+            ) from error
 
-    def patch_surely(self, status: dict[str, object], *, seconds: float) -> AttemptSpec:
-        """As :meth:`patch`, again and again until it is taken; SilentError after ``seconds``."""
+    def patch_surely(
+        self, status: dict[str, object], *, seconds: float, say: Callable[[str], None]
+    ) -> AttemptSpec:
+        """As :meth:`patch`, again and again until it is taken; SilentError after ``seconds``.
+
+        ``say`` is told why it was not taken.
+        """
         deadline, pause = time.monotonic() + seconds, 0.5
         while True:
             try:
                 return self.patch(status)
-            except SilentError:
+            except SilentError as error:
                 if time.monotonic() + pause > deadline:
                     raise
+                say(f"the API server did not take the status of {self.name} ({error}); again")
                 time.sleep(pause)
                 pause = min(10.0, pause * 2)
 

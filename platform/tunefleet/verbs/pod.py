@@ -61,27 +61,28 @@ def prepare(attempt: Attempt, observer: Observer) -> AttemptResult:
     What is wrong with the input becomes the result, with file and line; anything else is
     raised after it has been told.
     """
-    spec = attempt.patch_surely({}, seconds=_HELLO_SECONDS)
+    spec = attempt.patch_surely({}, seconds=_HELLO_SECONDS, say=observer.say)
     try:
         facts, run = _prepare(spec, observer)
     except TunefleetError as error:
         result = _refused(error)
     else:
-        published = facts.model_dump(mode="json", by_alias=True)
-        attempt.patch_surely({"run": run.run, "facts": published}, seconds=_GOODBYE_SECONDS)
+        published = facts.model_dump(mode="json", by_alias=True, exclude_none=True)
+        news: dict[str, object] = {"run": run.run, "facts": published}
+        attempt.patch_surely(news, seconds=_GOODBYE_SECONDS, say=observer.say)
         result = AttemptResult(phase=Phase.SUCCEEDED, message=_found(facts))
-    _conclude(attempt, result)
+    _conclude(attempt, result, observer)
     return result
 
 
 def train(attempt: Attempt, observer: Observer) -> AttemptResult:
     """Drive one attempt to its end on the Ray that runs here, and publish how it ended."""
-    spec = attempt.patch_surely({}, seconds=_HELLO_SECONDS)
+    spec = attempt.patch_surely({}, seconds=_HELLO_SECONDS, say=observer.say)
     try:
         result = _Training(attempt, spec, observer).go()
     except TunefleetError as error:
         result = _refused(error)
-    _conclude(attempt, result)
+    _conclude(attempt, result, observer)
     return result
 
 
@@ -235,9 +236,9 @@ def _refused(error: TunefleetError) -> AttemptResult:
     )
 
 
-def _conclude(attempt: Attempt, result: AttemptResult) -> None:
-    value = result.model_dump(mode="json", by_alias=True)
-    attempt.patch_surely({"result": value}, seconds=_GOODBYE_SECONDS)
+def _conclude(attempt: Attempt, result: AttemptResult, observer: Observer) -> None:
+    value = result.model_dump(mode="json", by_alias=True, exclude_none=True)
+    attempt.patch_surely({"result": value}, seconds=_GOODBYE_SECONDS, say=observer.say)
 
 
 def _job(spec: AttemptSpec) -> FineTuneJob:
