@@ -15,9 +15,10 @@ from tunefleet.api.attempt import AttemptSpec, Stage
 from tunefleet.api.digest import job_values
 from tunefleet.api.errors import SpecError, TunefleetError
 from tunefleet.api.job import FineTuneJob
-from tunefleet.api.status import FINAL, AttemptSummary, JobPhase, JobStatus, Reason
+from tunefleet.api.status import FINAL, JobPhase, JobStatus, Reason
 from tunefleet.api.words import FailureClass, Phase
 from tunefleet.controller.jobs import evidence
+from tunefleet.controller.jobs.attempts import gone, in_vain, seconds_since, summary
 from tunefleet.controller.jobs.evidence import Evidence
 from tunefleet.controller.jobs.observe import Observed
 from tunefleet.controller.jobs.summary import Story, status_of, timestamp
@@ -34,8 +35,6 @@ from tunefleet.render.settings import Runtime
 
 # A driver says how it ended before KubeRay can know: so long its word may be on its way.
 WORD_SECONDS = 10.0
-# A pod whose node is silent never ends: after so long storage's fence is what keeps order.
-GHOST_SECONDS = 600.0
 FIRST_PAUSE = 10.0
 LONGEST_PAUSE = 600.0
 ABSENT_SECONDS = 30.0
@@ -72,7 +71,7 @@ class Deciding:
         before = self.observed.seen.status
         newest = self.observed.newest
         story = Story(JobPhase.PENDING, Reason.VALID, run=before.run)
-        story.attempts = [_summary(a, before) for a in self.observed.attempts]
+        story.attempts = [summary(a, before) for a in self.observed.attempts]
         story.progress = newest.status.progress if newest else None
         first = self.observed.attempts[0] if self.observed.attempts else None
         if first is not None and first.status.result is not None:
@@ -233,7 +232,7 @@ def _train(here: Deciding, attempt: AttemptSeen) -> Decision:
         return _launch(here, story, attempt)
     story.attempts[-1] = story.attempts[-1].model_copy(update={"launched": True})
     if found.ended:
-        waited = _seconds_since(found.status.end_time, here.now)
+        waited = seconds_since(found.status.end_time, here.now)
         if waited < WORD_SECONDS:
             return here.told(_follow(story, attempt, pods), again=WORD_SECONDS - waited + 0.5)
         return _again(here, story, attempt, evidence.of_the_end(found, pods))
@@ -282,7 +281,7 @@ def _again(here: Deciding, story: Story, attempt: AttemptSeen, why: Evidence) ->
     if not (why.failure.retryable or free):
         message = f"attempt {number} failed ({why.failure}): {why.message}"
         return _fail(here, story, Reason.ATTEMPT_FAILED, message, why.failure)
-    vain = _in_vain(story.attempts)
+    vain = in_vain(story.attempts)
     job = here.observed.spec.job if here.observed.spec is not None else None
     allowed = job.spec.retry.max_failures if job is not None else 0
     if vain > allowed:
@@ -294,8 +293,8 @@ def _again(here: Deciding, story: Story, attempt: AttemptSeen, why: Evidence) ->
     story.phase, story.reason = JobPhase.LAUNCHING, Reason.RETRYING
     story.message = f"attempt {number} ended ({why.failure}): {why.message}; trying again"
     pause = 0.0 if free else min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** max(0, vain - 1))
-    waited = _seconds_since(story.attempts[-1].ended, here.now)
-    left = [pod for pod in here.observed.pods.get(attempt.name, ()) if not _gone(pod, here.now)]
+    waited = seconds_since(story.attempts[-1].ended, here.now)
+    left = [pod for pod in here.observed.pods.get(attempt.name, ()) if not gone(pod, here.now)]
     if waited < pause or left:
         if left:
             story.message += f" when its {len(left)} pods are gone"
@@ -304,24 +303,6 @@ def _again(here: Deciding, story: Story, attempt: AttemptSeen, why: Evidence) ->
         return here.told(story, again=1.0)
     plan = Plan.model_validate(here.observed.frozen.plan, strict=False)
     return _next_attempt(here, story, number=number + 1, frozen=plan)
-
-
-def _in_vain(attempts: list[AttemptSummary]) -> int:
-    """Failures in a row, up to the newest, that left no new checkpoint; preemption is free."""
-    count = 0
-    reached = attempts[-1].step
-    for attempt in reversed(attempts):
-        if attempt.number == 0 or attempt.step != reached:
-            break
-        count += attempt.failure is not FailureClass.PREEMPTED
-    return count
-
-
-def _gone(pod: PodSeen, now: datetime) -> bool:
-    """Whether a pod writes no more. One on a silent node is fenced in storage by its successor."""
-    return pod.ended or (
-        pod.going and _seconds_since(pod.metadata.deletion_timestamp, now) > GHOST_SECONDS
-    )
 
 
 # -- ends ------------------------------------------------------------------------------
@@ -359,27 +340,6 @@ def _ended(
     return story
 
 
-def _summary(attempt: AttemptSeen, before: JobStatus) -> AttemptSummary:
-    known = next((a for a in before.attempts if a.number == attempt.spec.number), None)
-    progress, result = attempt.status.progress, attempt.status.result
-    phase = result.phase.value if result else progress.phase.value if progress else "Pending"
-    safe = (progress.checkpoint_step if progress else None) or (
-        result.resumed_from if result else 0
-    )
-    fresh = AttemptSummary(
-        name=attempt.name,
-        number=attempt.spec.number,
-        phase=phase,
-        step=safe or 0,
-        resumed_from=result.resumed_from if result else 0,
-    )
-    if known is None:
-        return fresh
-    if known.ended is not None:
-        return known
-    return fresh.model_copy(update={"launched": known.launched})
-
-
 def _attempt(here: Deciding, job: FineTuneJob, spec: AttemptSpec) -> Create:
     return Create(ATTEMPTS, render_attempt(job, here.observed.seen.uid, spec))
 
@@ -397,9 +357,3 @@ def _job(here: Deciding) -> FineTuneJob:
 
 def _manifest(spec: AttemptSpec) -> FineTuneJob:
     return FineTuneJob.model_validate(spec.manifest, strict=False)
-
-
-def _seconds_since(moment: str | None, now: datetime) -> float:
-    if moment is None:
-        return 0.0
-    return (now - datetime.fromisoformat(moment)).total_seconds()

@@ -1,0 +1,64 @@
+"""Attempts as a decision counts them: how each ended, which failures were in vain, who is gone.
+
+Decides what a line of ``status.attempts`` says, and that a failure only counts against the
+retries when no checkpoint came before the next one. Pure; the clock is handed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from tunefleet.api.status import AttemptSummary, JobStatus
+from tunefleet.api.words import FailureClass
+from tunefleet.controller.seen import AttemptSeen, PodSeen
+
+# A pod whose node is silent never ends: after so long storage's fence is what keeps order.
+GHOST_SECONDS = 600.0
+
+
+def summary(attempt: AttemptSeen, before: JobStatus) -> AttemptSummary:
+    """An attempt's line; one that was seen to end keeps what was told of it."""
+    known = next((a for a in before.attempts if a.number == attempt.spec.number), None)
+    progress, result = attempt.status.progress, attempt.status.result
+    phase = result.phase.value if result else progress.phase.value if progress else "Pending"
+    safe = (progress.checkpoint_step if progress else None) or (
+        result.resumed_from if result else 0
+    )
+    fresh = AttemptSummary(
+        name=attempt.name,
+        number=attempt.spec.number,
+        phase=phase,
+        step=safe or 0,
+        resumed_from=result.resumed_from if result else 0,
+    )
+    if known is None:
+        return fresh
+    if known.ended is not None:
+        return known
+    return fresh.model_copy(update={"launched": known.launched})
+
+
+def in_vain(attempts: Sequence[AttemptSummary]) -> int:
+    """Failures in a row, up to the newest, that left no new checkpoint; preemption is free."""
+    count = 0
+    reached = attempts[-1].step
+    for attempt in reversed(attempts):
+        if attempt.number == 0 or attempt.step != reached:
+            break
+        count += attempt.failure is not FailureClass.PREEMPTED
+    return count
+
+
+def gone(pod: PodSeen, now: datetime) -> bool:
+    """Whether a pod writes no more. One on a silent node is fenced in storage by its successor."""
+    return pod.ended or (
+        pod.going and seconds_since(pod.metadata.deletion_timestamp, now) > GHOST_SECONDS
+    )
+
+
+def seconds_since(moment: str | None, now: datetime) -> float:
+    """Seconds since a moment; none where there was none."""
+    if moment is None:
+        return 0.0
+    return (now - datetime.fromisoformat(moment)).total_seconds()
