@@ -13,12 +13,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
+from tests.cluster.installed import helm
 from tests.testbed import image, kuberay, life
 from tests.testbed.bed import Bed, chosen_name
 from tests.testbed.bed_s3 import BedS3, bed_s3
@@ -27,6 +28,7 @@ ROOT = Path(__file__).parents[2]
 JOB = ROOT / "jobs" / "cluster" / "sentiment.yaml"
 BUCKET = "tunefleet-demo"
 NAMESPACE = "demo"
+SYSTEM = "tunefleet-system"
 TEXTS = ("A moving story, wonderfully played.", "Two hours that I will never get back.")
 LIMIT_SECONDS = 1200
 
@@ -48,13 +50,16 @@ def main(name: str, keep: bool, install: bool) -> None:
             stack.callback(life.down, bed, with_images=False, say=say)
         life.up(bed, "node", install=install, say=say)
         kuberay.up(bed, say=say)
-        runtime = image.ensure(bed, "runtime", say=say)
+        images = Images(
+            image.ensure(bed, "runtime", say=say), image.ensure(bed, "controller", say=say)
+        )
         s3 = stack.enter_context(bed_s3(bed, bucket=BUCKET))
-        demo = Demo(bed, s3, runtime)
+        demo = Demo(bed, s3, images)
         stack.callback(demo.delete)
+        demo.delete()
         demo.fill_bucket()
         demo.prepare_cluster()
-        stack.enter_context(demo.controller())
+        say("the controller is ready")
         say("kubectl apply -f jobs/cluster/sentiment.yaml")
         demo.kubectl("apply", "-n", NAMESPACE, "-f", str(JOB))
         bundle = demo.follow()
@@ -62,13 +67,21 @@ def main(name: str, keep: bool, install: bool) -> None:
         demo.predict(bundle)
 
 
+@dataclass(frozen=True, slots=True)
+class Images:
+    """The images that were made of this checkout."""
+
+    runtime: str
+    controller: str
+
+
 class Demo:
     """The demonstration's steps on one bed."""
 
-    def __init__(self, bed: Bed, s3: BedS3, runtime: str) -> None:
+    def __init__(self, bed: Bed, s3: BedS3, images: Images) -> None:
         self._bed = bed
         self._s3 = s3
-        self._runtime = runtime
+        self._images = images
         self._environment = {**os.environ, "KUBECONFIG": str(bed.kubeconfig)}
 
     def kubectl(self, *arguments: str, given: str | None = None) -> str:
@@ -107,53 +120,23 @@ class Demo:
                 "stringData": self._s3.environment_for_pods(),
             }
         )
-        self._apply(
-            {
-                "apiVersion": "rbac.authorization.k8s.io/v1",
-                "kind": "Role",
-                "metadata": {"name": "tunefleet-pods", "namespace": NAMESPACE},
-                "rules": [
-                    {
-                        "apiGroups": ["tunefleet.dev"],
-                        "resources": ["finetuneattempts/status"],
-                        "verbs": ["patch"],
-                    }
-                ],
-            }
+        # The chart's controller, its rights, and the right of a job's pods to say how they fare.
+        values = {
+            "controller.image": self._images.controller,
+            "controller.pullPolicy": "Never",
+            "controller.replicas": "1",
+            "runtime.image": self._images.runtime,
+            "runtime.pullPolicy": "Never",
+            "jobNamespaces": f"{{{NAMESPACE}}}",
+        }
+        options = [part for name in values for part in ("--set", f"{name}={values[name]}")]
+        place = ["--namespace", SYSTEM, "--create-namespace", "--kubeconfig"]
+        subprocess.run(
+            [helm(), "upgrade", "--install", "tunefleet", str(chart), "--skip-crds", "--wait"]
+            + [*place, str(self._bed.kubeconfig), *options],
+            stdout=subprocess.DEVNULL,
+            check=True,
         )
-        self._apply(
-            {
-                "apiVersion": "rbac.authorization.k8s.io/v1",
-                "kind": "RoleBinding",
-                "metadata": {"name": "tunefleet-pods", "namespace": NAMESPACE},
-                "roleRef": {
-                    "apiGroup": "rbac.authorization.k8s.io",
-                    "kind": "Role",
-                    "name": "tunefleet-pods",
-                },
-                "subjects": [
-                    {
-                        "apiGroup": "rbac.authorization.k8s.io",
-                        "kind": "Group",
-                        "name": f"system:serviceaccounts:{NAMESPACE}",
-                    }
-                ],
-            }
-        )
-
-    @contextmanager
-    def controller(self) -> Iterator[None]:
-        """The controller beside the cluster, for the duration of a block."""
-        command = [sys.executable, "-m", "tunefleet.controller", "--no-election"]
-        command += ["--kubeconfig", str(self._bed.kubeconfig), "--image", self._runtime]
-        command += ["--pull-policy", "Never", "--port", "0"]
-        with (self._bed.run / "controller.log").open("w") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=log)
-            try:
-                yield
-            finally:
-                process.terminate()
-                process.wait(timeout=30)
 
     def follow(self) -> str:
         """Watch the job as a person would, until it has ended; the URI of its bundle."""

@@ -18,6 +18,8 @@ from tunefleet.render.settings import Runtime
 
 CACHE = "/var/cache/tunefleet"
 USER = 10001
+NOTHING_TO_SAVE = 20
+"""Seconds of grace for a pod that has nothing to lose."""
 
 # Spot interruption and scale-down by an autoscaler cost work; a drain by hand is still allowed.
 ANNOTATIONS = {
@@ -51,6 +53,7 @@ def template(
     resources: Resources,
     *,
     container: Mapping[str, object],
+    grace_seconds: int,
     spec: Mapping[str, object],
 ) -> dict[str, object]:
     """A pod template. ``container`` and ``spec`` add to what every pod has."""
@@ -64,7 +67,7 @@ def template(
             "serviceAccountName": account or "default",
             "automountServiceAccountToken": True,
             "enableServiceLinks": False,
-            "terminationGracePeriodSeconds": runtime.grace_seconds,
+            "terminationGracePeriodSeconds": grace_seconds,
             "securityContext": {
                 "runAsNonRoot": True,
                 "runAsUser": USER,

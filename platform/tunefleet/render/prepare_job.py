@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tunefleet.api.job import FineTuneJob
 from tunefleet.render import names
-from tunefleet.render.pods import Resources, template
+from tunefleet.render.pods import NOTHING_TO_SAVE, Resources, template
 from tunefleet.render.settings import Runtime
 
 COMMAND = ["tunefleet", "pod", "prepare"]
@@ -39,6 +39,7 @@ def prepare_job(
                 runtime,
                 RESOURCES,
                 container={"command": COMMAND},
+                grace_seconds=NOTHING_TO_SAVE,
                 spec={"restartPolicy": "Never"},
             ),
         },

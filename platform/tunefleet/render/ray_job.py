@@ -12,12 +12,12 @@ from tunefleet.api.words import DeviceType
 from tunefleet.plan.document import Plan
 from tunefleet.plan.nodes import worker_cpu, worker_memory
 from tunefleet.render import names
-from tunefleet.render.pods import Resources, template
+from tunefleet.render.pods import NOTHING_TO_SAVE, Resources, template
 from tunefleet.render.settings import Runtime
 
 API_VERSION = "ray.io/v1"
 ENTRYPOINT = "tunefleet pod train"
-HEAD_RESOURCES = Resources(cpu=0.5, memory="4Gi")
+HEAD_RESOURCES = Resources(cpu=0.25, memory="4Gi")
 
 # Head loss must end the attempt: a head that comes back knows nothing of what ran before.
 _ANNOTATIONS = {"ray.io/disable-provisioned-head-restart": "true"}
@@ -58,6 +58,7 @@ def ray_job(
                         runtime,
                         HEAD_RESOURCES,
                         container={},
+                        grace_seconds=NOTHING_TO_SAVE,
                         spec={"restartPolicy": "Never"},
                     ),
                 },
@@ -85,6 +86,7 @@ def _workers(job: FineTuneJob, attempt: str, plan: Plan, runtime: Runtime) -> di
             runtime,
             resources,
             container={"lifecycle": {"preStop": drain}},
+            grace_seconds=runtime.grace_seconds,
             spec={"restartPolicy": "Never"},
         ),
     }

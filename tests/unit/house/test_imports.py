@@ -31,12 +31,23 @@ def _modules_of(package: str) -> list[Path]:
 
 @pytest.mark.parametrize("path", _modules_of("api"), ids=name_of)
 def test_api_imports_pydantic_alone(path: Path) -> None:
-    assert set(imported(path)) <= {*sys.stdlib_module_names, "pydantic", "pydantic_core", "tunefleet"}
+    assert set(imported(path)) <= {
+        *sys.stdlib_module_names,
+        "pydantic",
+        "pydantic_core",
+        "tunefleet",
+    }
 
 
 @pytest.mark.parametrize("path", [*_modules_of("plan"), *_modules_of("cost")], ids=name_of)
 def test_plan_and_cost_need_nothing_heavier_than_numpy(path: Path) -> None:
-    assert set(imported(path)) <= {*sys.stdlib_module_names, "numpy", "pydantic", "pydantic_core", "tunefleet"}
+    assert set(imported(path)) <= {
+        *sys.stdlib_module_names,
+        "numpy",
+        "pydantic",
+        "pydantic_core",
+        "tunefleet",
+    }
 
 
 @pytest.mark.parametrize(
