@@ -130,10 +130,10 @@ class Demo:
             "jobNamespaces": f"{{{NAMESPACE}}}",
         }
         options = [part for name in values for part in ("--set", f"{name}={values[name]}")]
+        install = [helm(), "upgrade", "--install", "tunefleet", str(chart), "--skip-crds", "--wait"]
         place = ["--namespace", SYSTEM, "--create-namespace", "--kubeconfig"]
         subprocess.run(
-            [helm(), "upgrade", "--install", "tunefleet", str(chart), "--skip-crds", "--wait"]
-            + [*place, str(self._bed.kubeconfig), *options],
+            [*install, *place, str(self._bed.kubeconfig), *options],
             stdout=subprocess.DEVNULL,
             check=True,
         )
