@@ -87,7 +87,7 @@ test: $(VENV)/.tools ## everything that must hold: style, types, layers, tests w
 
 .PHONY: test-e2e
 test-e2e: $(VENV)/.tools ## whole jobs on real servers, from data to answers (.ci/run runs it after `make test`)
-	$(QUIET) $(BIN)/python -m pytest tests/e2e
+	$(QUIET) $(BIN)/python -m pytest tests/e2e --ignore tests/e2e/node
 
 # -- a cluster of real servers (docs/testbed.md) ---------------------------------------
 
@@ -104,10 +104,17 @@ cluster-up: $(VENV)/.tools ## start Kubernetes, a node and KubeRay here, with ou
 cluster-down: $(VENV)/.tools ## end and remove all that cluster-up started
 	$(BED) down
 
+# Programs are built and installed, and images made, outside what tests wait for.
+.PHONY: testbed
+testbed: $(VENV)/.tools ## build the servers and our image for a cluster on this machine (Linux, root; once)
+	$(BED) build node --install
+	$(BED) image --only-build
+
 .PHONY: test-cluster
-test-cluster: $(VENV)/.tools ## the controller on a real API server with the real KubeRay operator
-	@[ -n "$${KUBECONFIG:-}" ] || $(BED) build
+test-cluster: $(VENV)/.tools ## the controller on real API servers, our image on a node, with the real KubeRay operator
+	@[ -n "$${KUBECONFIG:-}" ] || $(MAKE) testbed
 	$(QUIET) $(BIN)/python -m pytest tests/cluster $(ARGS)
+	$(QUIET) $(BIN)/python -m pytest tests/e2e/node $(ARGS)
 
 .PHONY: test-faults
 test-faults: $(VENV)/.tools ## kill -9 at every storage write of a run, on disk and S3; half an hour (ARGS=--quick)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.testbed import kuberay, life
+from tests.testbed import image, kuberay, life
 from tests.testbed.bed import Bed, BedError, chosen_name
 from tests.testbed.parts import KUBERNETES
 from tests.testbed.processes import output
@@ -53,8 +53,8 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def cluster(*, say: Callable[[str], None]) -> Iterator[Cluster]:
-    """The cluster that ``KUBECONFIG`` names, else a bed with a control plane and no node."""
+def cluster(kind: life.Kind = "cp", *, say: Callable[[str], None]) -> Iterator[Cluster]:
+    """The cluster that ``KUBECONFIG`` names, else a bed with as much as ``kind`` says."""
     if named := os.environ.get("KUBECONFIG"):
         program = shutil.which("kubectl") or str(KUBERNETES.path("kubectl"))
         yield Cluster(Path(named), program, _bed_of(Path(named)))
@@ -62,8 +62,8 @@ def cluster(*, say: Callable[[str], None]) -> Iterator[Cluster]:
     bed = Bed(chosen_name())
     found = life.kind_of(bed)
     try:
-        if found is None:
-            life.up(bed, "cp", say=say)
+        if found not in (kind, "node"):
+            life.up(bed, kind, say=say)
         yield Cluster(bed.kubeconfig, str(KUBERNETES.path("kubectl")), bed)
     finally:
         if found is None:
@@ -82,6 +82,19 @@ def ensure_kuberay(cluster: Cluster, *, say: Callable[[str], None]) -> None:
             f"{cluster.kubeconfig} leads to a cluster without KubeRay: install its operator, "
             f"version 1.6 or newer ({error})"
         ) from error
+
+
+def ensure_image(cluster: Cluster, target: image.Target, *, say: Callable[[str], None]) -> str:
+    """Have the project's image on a bed's node; a user names the one their nodes can pull."""
+    if cluster.bed is not None:
+        return image.ensure(cluster.bed, target, say=say)
+    variable = f"TUNEFLEET_{target.upper()}_IMAGE"
+    if not (named := os.environ.get(variable)):
+        raise BedError(
+            f"which image do the nodes of {cluster.kubeconfig} run? Build the Dockerfile's "
+            f"target {target}, push it where they can pull it, and set {variable}"
+        )
+    return named
 
 
 def _bed_of(kubeconfig: Path) -> Bed | None:

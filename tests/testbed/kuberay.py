@@ -31,6 +31,7 @@ def up(bed: Bed, *, say: Callable[[str], None]) -> None:
     apply(bed, namespace)
     processes = Processes(bed.run)
     if processes.pid("kubelet") is not None:
+        processes.stop(PROCESS)  # of the time before the bed had a node: one is enough
         _deploy(bed)
     else:
         crds = output(kubectl(bed, "kustomize", KUBERAY.folder / "config" / "crd"))
