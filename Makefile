@@ -104,6 +104,11 @@ cluster-up: $(VENV)/.tools ## start Kubernetes, a node and KubeRay here, with ou
 cluster-down: $(VENV)/.tools ## end and remove all that cluster-up started
 	$(BED) down
 
+.PHONY: cluster-demo
+cluster-demo: $(VENV)/.tools ## one job from kubectl apply to answers, on servers that are gone afterwards
+	$(BIN)/python jobs/quickstart/fetch.py
+	$(BIN)/python -m tests.testbed.demo --install $(ARGS)
+
 # Programs are built and installed, and images made, outside what tests wait for.
 .PHONY: testbed
 testbed: $(VENV)/.tools ## build the servers and our image for a cluster on this machine (Linux, root; once)

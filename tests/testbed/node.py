@@ -65,12 +65,19 @@ def ready(bed: Bed) -> bool:
 def _write_settings(bed: Bed) -> None:
     for folder in (bed.run / "cni", bed.run / "kubelet", bed.sockets, bed.images):
         folder.mkdir(parents=True, exist_ok=True)
-    (bed.run / "resolv.conf").touch()
-    (bed.run / "containerd.toml").write_text(_containerd(bed))
-    (bed.run / "cni" / "10-bridge.conflist").write_text(json.dumps(_bridge(bed)))
-    (bed.run / "kubelet.json").write_text(json.dumps(_kubelet_settings(bed)))
-    (bed.run / "proxy.json").write_text(json.dumps(_proxy_settings(bed)))
-    (bed.run / "Corefile").write_text(_corefile(bed))
+    texts = {
+        "resolv.conf": "",
+        "containerd.toml": _containerd(bed),
+        "cni/10-bridge.conflist": json.dumps(_bridge(bed)),
+        "kubelet.json": json.dumps(_kubelet_settings(bed)),
+        "proxy.json": json.dumps(_proxy_settings(bed)),
+        "Corefile": _corefile(bed),
+    }
+    for name, text in texts.items():
+        path = bed.run / name
+        # kube-proxy ends as soon as its settings are written, be they the same.
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
 
 
 def _containerd(bed: Bed) -> str:
