@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
@@ -27,6 +29,8 @@ SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 CONNECTIONS = 100
 REREAD_SECONDS = 60.0
 """How old a service account's token gets in memory; the kubelet replaces it long before its end."""
+_LEAKS_TLS = sys.version_info < (3, 12, 8) or (3, 13) <= sys.version_info < (3, 13, 1)
+"""Whether this Python keeps TLS connections for ever that the other side has cut."""
 
 
 class NoCluster(Exception):
@@ -56,10 +60,16 @@ class Access:
     ) -> None:
         from kubernetes.aio.client.rest import RESTClientObject
 
-        configuration.connection_pool_maxsize = CONNECTIONS
         self._configuration = configuration
         self._renew = renew
         self._rest = RESTClientObject(configuration)
+        self._connector = aiohttp.TCPConnector(
+            limit=CONNECTIONS, ssl=self._rest.ssl_context, enable_cleanup_closed=_LEAKS_TLS
+        )
+        # Proxies are looked up here, once: the library would look for them, and for a netrc
+        # file whose password then contradicts our token, with every request.
+        self._rest.proxy = configuration.proxy or _proxy(self.server)
+        configuration.client_session_kwargs = {"connector": self._connector, "trust_env": False}
         self._user_agent = user_agent
 
     @property
@@ -79,16 +89,25 @@ class Access:
             if response.status == 401 and await self._renewed():
                 response.release()
                 response = await self._send(call)
-            async with response:
+            try:
                 yield response
+            except BaseException:
+                # An answer that is not read to its end: a polite end of TLS would wait for the
+                # other side, which is perhaps not there any more.
+                if response.connection is not None and response.connection.transport is not None:
+                    response.connection.transport.abort()
+                raise
+            finally:
+                response.release()
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
             said = str(error) or type(error).__name__
             message = f"{call.method} {self.server}{call.path}: {said}"
             raise ApiError(UNREACHABLE, "Unreachable", message) from error
 
     async def close(self) -> None:
-        """End every connection."""
+        """End every connection, without waiting for the other side to agree."""
         await self._rest.close()
+        await self._connector.close(abort_ssl=True)
 
     async def _send(self, call: Call) -> aiohttp.ClientResponse:
         url = self.server + call.path
@@ -120,6 +139,14 @@ class Access:
         before = await self._authorization()
         await self._renew()
         return await self._authorization() != before
+
+
+def _proxy(server: str) -> str | None:
+    """The proxy that the environment names for a server, as kubectl takes it."""
+    url = urlsplit(server)
+    if proxy_bypass(url.netloc):
+        return None
+    return getproxies().get(url.scheme)
 
 
 class _TokenFile:

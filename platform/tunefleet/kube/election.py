@@ -2,7 +2,7 @@
 
 Decides when a candidate may take the Lease, until when its holder may write, and what is done
 when it is lost. Durations are measured by monotonic clocks alone, and from before a request
-was sent: a holder stops before anybody else can start, whatever the walls clocks say and
+was sent: a holder stops before anybody else can start, whatever the wall clocks say and
 however long an answer takes. Imports this package.
 """
 
@@ -123,7 +123,7 @@ class Election:
             await asyncio.sleep(min(self._terms.look, max(0.0, self._until - self._clock())))
             await self._try()
         metrics.LEADING.set(0)
-        log.error("%s could not renew its lease in %.0f s", self.identity, self._terms.renew)
+        log.error("%s no longer holds the lease, and may not write any more", self.identity)
         self._lost()
 
     async def release(self) -> None:
