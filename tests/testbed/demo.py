@@ -20,7 +20,7 @@ from pathlib import Path
 import click
 
 from tests.cluster.installed import helm
-from tests.testbed import image, kuberay, life
+from tests.testbed import control_plane, image, kuberay, life
 from tests.testbed.bed import Bed, chosen_name
 from tests.testbed.bed_s3 import BedS3, bed_s3
 
@@ -82,13 +82,11 @@ class Demo:
         self._bed = bed
         self._s3 = s3
         self._images = images
-        self._environment = {**os.environ, "KUBECONFIG": str(bed.kubeconfig)}
 
     def kubectl(self, *arguments: str, given: str | None = None) -> str:
         """Run kubectl against the bed; its output."""
         done = subprocess.run(
-            ["kubectl", *arguments],
-            env=self._environment,
+            control_plane.kubectl(self._bed, *arguments),
             input=given,
             stdout=subprocess.PIPE,
             text=True,
@@ -141,8 +139,17 @@ class Demo:
     def follow(self) -> str:
         """Watch the job as a person would, until it has ended; the URI of its bundle."""
         watch = subprocess.Popen(
-            ["kubectl", "get", "ftj", "review-sentiment", "-n", NAMESPACE, "--watch", "-o", "wide"],
-            env=self._environment,
+            control_plane.kubectl(
+                self._bed,
+                "get",
+                "ftj",
+                "review-sentiment",
+                "-n",
+                NAMESPACE,
+                "--watch",
+                "-o",
+                "wide",
+            ),
         )
         try:
             deadline = time.monotonic() + LIMIT_SECONDS

@@ -71,8 +71,9 @@ def _build(name: str, target: Target, say: Callable[[str], None]) -> None:
     if written.exists() and written.read_text() == name:
         return
     _ensure_base(say)
-    say(f"building {name}")
-    _bud(name, target)
+    if not _is_there(name):
+        say(f"building {name}")
+        _bud(name, target)
     say(f"writing {name}")
     layout.mkdir(parents=True, exist_ok=True)
     written.unlink(missing_ok=True)
@@ -128,7 +129,7 @@ def _bud(name: str, target: Target) -> None:
 
 
 def _ensure_base(say: Callable[[str], None]) -> None:
-    if succeeds(_buildah("inspect", "--type", "image", _BASE), seconds=300):
+    if _is_there(_BASE):
         return
     say(f"making a Debian {_SUITE} to build on (once)")
     root = cache() / "base.part"
@@ -144,6 +145,10 @@ def _ensure_base(say: Callable[[str], None]) -> None:
     output(_buildah("commit", "--quiet", container, _BASE), seconds=600)
     output(_buildah("rm", container))
     shutil.rmtree(root)
+
+
+def _is_there(name: str) -> bool:
+    return succeeds(_buildah("inspect", "--type", "image", name), seconds=300)
 
 
 def _for_pip() -> list[str]:

@@ -8,10 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.node.pods import LIMITS, STRICT, run_pod
 from tests.testbed.clusters import Cluster
-
-_LIMITS = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-_STRICT = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
 
 
 @pytest.mark.parametrize(
@@ -45,20 +43,8 @@ _STRICT = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
 def test_in_a_restricted_pod(
     cluster: Cluster, namespace: str, runtime_image: str, start: dict[str, Any], said: str
 ) -> None:
-    container = {"name": "main", "image": runtime_image, "securityContext": _LIMITS, **start}
-    spec = {"restartPolicy": "Never", "securityContext": _STRICT, "containers": [container]}
-    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"}, "spec": spec}
-    cluster.apply(pod, namespace=namespace)
-    get = ("get", "pod", "pod", "--namespace", namespace)
-    deadline = time.monotonic() + 120
-    while (phase := cluster.kubectl(*get, "--output=jsonpath={.status.phase}")) not in (
-        "Succeeded",
-        "Failed",
-    ):
-        assert time.monotonic() < deadline, cluster.kubectl(*get, "--output=yaml")
-        time.sleep(0.3)
-    log = cluster.kubectl("logs", "pod", "--namespace", namespace)
-    assert (phase, log[: len(said)]) == ("Succeeded", said), log
+    log = run_pod(cluster, namespace, runtime_image, start)
+    assert log.startswith(said)
 
 
 def test_a_ray_job_gets_its_head_and_two_workers_and_ends_well(
@@ -92,9 +78,9 @@ def _ray_job(image: str) -> dict[str, object]:
             "name": "ray",
             "image": image,
             "resources": resources,
-            "securityContext": _LIMITS,
+            "securityContext": LIMITS,
         }
-        return {"spec": {"containers": [container], "securityContext": _STRICT}}
+        return {"spec": {"containers": [container], "securityContext": STRICT}}
 
     submitter = pod("1Gi")
     submitter["spec"]["restartPolicy"] = "Never"  # type: ignore[index]
