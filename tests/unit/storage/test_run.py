@@ -327,3 +327,51 @@ def test_a_run_killed_at_its_first_write_leaves_its_number(disk: Store) -> None:
     (killed / "RUN.json#1").write_text("{")
     assert new_run(disk).run == "run-0002"
     assert new_run(disk).run == "run-0003"
+
+
+class TestNumberedByACluster:
+    """Where a cluster numbers the attempts, storage still says who may write."""
+
+    def test_the_same_attempt_may_be_executed_again(self, store: Store) -> None:
+        run = new_run(store)
+        first = run.claim_numbered(1, "uid/a-1", Writer.here())
+        assert run.claim_numbered(1, "uid/a-1", Writer.here()) == first
+        run.claim_start(1, workers=2)
+        assert run.claim_start(1, workers=2).start == 2, "starts fence one from the other"
+
+    def test_numbers_may_be_left_out(self, store: Store) -> None:
+        run = new_run(store)
+        run.claim_numbered(1, "uid/a-1", Writer.here())
+        assert run.claim_numbered(3, "uid/a-3", Writer.here()).attempt == 3
+
+    def test_a_late_execution_of_an_older_attempt_takes_nothing_over(self, store: Store) -> None:
+        run = new_run(store)
+        run.claim_numbered(1, "uid/a-1", Writer.here())
+        run.claim_numbered(2, "uid/a-2", Writer.here())
+        with pytest.raises(FencedError, match="taken over by attempt 2"):
+            run.claim_numbered(1, "uid/a-1", Writer.here())
+        newest = run.newest_claim()
+        assert newest is not None
+        assert newest.owner == "uid/a-2"
+
+    def test_a_number_that_a_laptop_took_is_somebody_elses(self, store: Store) -> None:
+        run = new_run(store)
+        run.claim_attempt(Writer.here())
+        with pytest.raises(FencedError, match="somebody else"):
+            run.claim_numbered(1, "uid/a-1", Writer.here())
+
+    def test_a_run_is_found_again_by_the_object_it_was_made_for(self, store: Store) -> None:
+        run = new_run(store)
+        made = RunStore.of_owner(run.store, run.namespace, run.job, "uid-a")
+        other = RunStore.of_owner(run.store, run.namespace, run.job, "uid-b")
+        assert len({run.run, made.run, other.run}) == 3
+        assert RunStore.of_owner(run.store, run.namespace, run.job, "uid-a") == made
+
+    def test_of_several_that_make_a_run_at_once_all_get_the_same(self, store: Store) -> None:
+        run = new_run(store)
+        found = at_once(
+            lambda: int(
+                RunStore.of_owner(run.store, run.namespace, run.job, "uid").run.rpartition("-")[2]
+            )
+        )
+        assert len(set(found)) == 1
