@@ -83,6 +83,8 @@ MEANINGS: dict[str, str] = {
     "spec.serving.gate.metric": "The metric a model must reach before it is served.",
     "spec.serving.gate.min": "The least value (higher is better).",
     "spec.serving.gate.max": "The greatest value (lower is better).",
+    "spec.suspend": "Save, stop and free the pods; false goes on (on a cluster).",
+    "spec.cancel": "Save and stop for good (on a cluster).",
     "spec.serving.service": "Keep a service of this name on the newest model that passed.",
     "spec.textClassification.problem": "One label, any number of labels, or a number.",
     "spec.textClassification.threshold": "The probability from which a label counts as given.",

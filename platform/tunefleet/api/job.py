@@ -236,6 +236,8 @@ class JobSpecBase(Spec):
     retry: RetrySpec = RetrySpec()
     tracking: TrackingSpec | None = None
     serving: ServingSpec | None = None
+    suspend: bool = False
+    cancel: bool = False
 
     @field_validator("task")
     @classmethod

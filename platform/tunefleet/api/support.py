@@ -26,8 +26,10 @@ REFUSED = {
     ),
     "spec.model.method.type": "set type: lora (or full)",
     "spec.budget.onExceeded": "set onExceeded: CheckpointAndStop; a later run goes on from there",
+    "spec.suspend": "remove it; Ctrl-C saves and stops, and the same command goes on",
+    "spec.cancel": "remove it; Ctrl-C saves and stops",
 }
-"""Path of each refused field and the remedy; the last three are refused for one value only."""
+"""Path of each refused field and the remedy; the last five are refused for one value only."""
 
 REFUSED_ON_CLUSTER = {
     "spec.profile": "describe the machine under workers.resources",
@@ -35,6 +37,7 @@ REFUSED_ON_CLUSTER = {
     "spec.budget.maxCost": "set budget.maxDuration; a cluster's prices are not known yet",
     "spec.workers.min": REFUSED["spec.workers.min"],
     "spec.workers.max": REFUSED["spec.workers.max"],
+    "spec.model.from.job": "name its bundle: model: {from: {bundle: s3://…}}",
     "spec.model.trustRemoteCode": REFUSED["spec.model.trustRemoteCode"],
     "spec.model.method.type": REFUSED["spec.model.method.type"],
     "spec.budget.onExceeded": REFUSED["spec.budget.onExceeded"],
@@ -133,6 +136,9 @@ def _refused(spec: JobSpecBase, remedies: Mapping[str, str]) -> Iterator[Problem
         "spec.credentials": spec.credentials is not None,
         "spec.serving": spec.serving is not None,
         "spec.serving.service": spec.serving is not None and spec.serving.service is not None,
+        "spec.model.from.job": spec.model.from_ is not None and spec.model.from_.job is not None,
+        "spec.suspend": spec.suspend,
+        "spec.cancel": spec.cancel,
         "spec.workers.min": spec.workers.min is not None,
         "spec.workers.max": spec.workers.max is not None,
         "spec.workers.resources.memory": resources.memory is not None,
@@ -141,7 +147,8 @@ def _refused(spec: JobSpecBase, remedies: Mapping[str, str]) -> Iterator[Problem
         "spec.budget.maxCost": budget is not None and budget.max_cost is not None,
         "spec.budget.onExceeded": budget is not None and budget.on_exceeded == "Suspend",
     }
-    values = {"spec.model.trustRemoteCode": "true"} | ONE_WORD
+    switches = ("spec.model.trustRemoteCode", "spec.suspend", "spec.cancel")
+    values = dict.fromkeys(switches, "true") | ONE_WORD
     for path, remedy in remedies.items():
         if present[path]:
             name = path.rpartition(".")[2]

@@ -102,7 +102,10 @@ HONOURED: dict[str, str] = {
 }
 
 # Refused for one value; any other is honoured.
-ONE_VALUE = {"spec.model.method.type", "spec.model.trustRemoteCode", "spec.budget.onExceeded"}
+ONE_VALUE = {"spec.model.method.type", "spec.model.trustRemoteCode", "spec.budget.onExceeded"} | {
+    "spec.suspend",
+    "spec.cancel",
+}
 
 VALUES: Mapping[str, object] = {
     "spec.profile": "l4",
@@ -114,6 +117,8 @@ VALUES: Mapping[str, object] = {
     "spec.workers.resources.memory": "16Gi",
     "spec.model.trustRemoteCode": True,
     "spec.model.method.type": "qlora",
+    "spec.suspend": True,
+    "spec.cancel": True,
 }
 
 

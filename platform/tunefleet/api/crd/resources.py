@@ -192,7 +192,7 @@ JOBS = Kind(
             **{path.removeprefix(SPEC): (IN_STORE,) for path in LOCATIONS},
         },
     ),
-    changeable=frozenset({"budget"}),
+    changeable=frozenset({"budget", "suspend", "cancel"}),
     checks=(NAMED_FOR_PODS, *FineTuneJob.checks),
 )
 
