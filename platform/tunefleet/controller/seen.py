@@ -78,9 +78,15 @@ class Seen(_Lenient):
         return self.metadata.deletion_timestamp is not None
 
 
+class _Wishes(_Lenient):
+    suspend: bool = False
+    cancel: bool = False
+
+
 class JobSeen(Seen):
     """A FineTuneJob; ``status`` as the controller wrote it (empty where it is unreadable)."""
 
+    spec: _Wishes = _Wishes()
     status: JobStatus = JobStatus()
 
 

@@ -20,6 +20,7 @@ EVENTS = (
     "kuberay_cleans",
     "waits",
     "collect_garbage",
+    "stops_if_asked",
 )
 
 
@@ -86,6 +87,7 @@ step = st.one_of(
     st.just(("reconcile", "stale")),
     st.integers(0, 2).map(lambda at: ("killed", at)),
     st.just(("remember", "")),
+    st.booleans().map(lambda wish: ("suspend", wish)),
 )
 
 
@@ -101,6 +103,8 @@ def test_any_order_of_events_leads_to_the_same_end_with_one_writer_at_a_time(
             getattr(world, str(how))()
         elif what == "remember":
             cached = world.copy()
+        elif what == "suspend":
+            world.wishes(suspend=bool(how))
         elif what == "killed":
             assert isinstance(how, int)
             with contextlib.suppress(Killed):
@@ -108,6 +112,7 @@ def test_any_order_of_events_leads_to_the_same_end_with_one_writer_at_a_time(
         else:
             world.reconcile(cached if how == "stale" else None)
         assert len(world.live_writers()) <= 1
+    world.wishes(suspend=False)
     world.goes_on_to_its_end()
     assert essence(world) == undisturbed
     numbers = [a["spec"]["number"] for a in world.of("FineTuneAttempt")]
@@ -202,3 +207,101 @@ def test_a_rayjob_that_was_deleted_by_hand_is_not_made_again_but_followed_by_the
     assert [kind for kind, _ in world.created].count("RayJob") == 2
     assert len({name for kind, name in world.created if kind == "RayJob"}) == 2
     assert "its RayJob was deleted" in str(status(world)["attempts"])
+
+
+def test_a_suspended_job_saves_stops_frees_its_pods_and_goes_on_when_it_may() -> None:
+    world = until_it_trains(a_world())
+    world.progresses()
+    world.wishes(suspend=True)
+    world.reconcile()
+    assert world.of("FineTuneAttempt")[1]["spec"]["command"] == "CheckpointAndStop"
+    world.reconcile()
+    world.stops_if_asked()
+    world.kuberay_cleans()
+    for _ in range(3):
+        world.reconcile()
+        world.waits()
+    assert status(world)["phase"] == "Suspended"
+    assert not world.live_writers()
+    world.wishes(suspend=False)
+    world.goes_on_to_its_end()
+    assert status(world)["phase"] == "Succeeded"
+    assert [a["spec"]["number"] for a in world.of("FineTuneAttempt")] == [0, 1, 2]
+
+
+def test_a_job_that_is_suspended_while_its_pods_wait_is_not_waited_for() -> None:
+    world = a_world()
+    for _ in range(5):
+        world.reconcile()
+        world.prepare_pod_ends()
+    world.wishes(suspend=True)
+    world.reconcile()
+    assert status(world)["phase"] == "Suspended"
+    assert world.of("RayJob") == []
+    world.wishes(suspend=False)
+    world.goes_on_to_its_end()
+    assert status(world)["phase"] == "Succeeded"
+
+
+def test_a_job_that_is_suspended_before_it_began_prepares_nothing() -> None:
+    world = a_world()
+    world.wishes(suspend=True)
+    world.reconcile()
+    assert status(world)["phase"] == "Suspended"
+    assert world.of("FineTuneAttempt") == []
+    world.wishes(suspend=False)
+    world.goes_on_to_its_end()
+    assert status(world)["phase"] == "Succeeded"
+
+
+@pytest.mark.parametrize("rounds", range(7))
+def test_a_cancelled_job_stops_for_good_wherever_it_was(rounds: int) -> None:
+    world = a_world()
+    for _ in range(rounds):
+        world.reconcile()
+        world.prepare_pod_ends()
+        world.kuberay_starts()
+        world.progresses()
+    world.wishes(cancel=True)
+    for _ in range(5):
+        world.reconcile()
+        world.stops_if_asked()
+        world.kuberay_cleans()
+        world.collect_garbage()
+        world.waits()
+    assert status(world)["phase"] == "Stopped"
+    assert "its checkpoints are kept" in str(status(world)["message"])
+    assert not world.live_writers()
+    made = len(world.created)
+    world.goes_on_to_its_end()
+    assert len(world.created) == made, "nothing is made for a cancelled job"
+
+
+def test_out_of_memory_is_tried_once_more_with_a_smaller_micro_batch() -> None:
+    world = until_it_trains(a_world())
+    world.runs_out_of_memory()
+    for _ in range(4):
+        world.reconcile()
+        world.kuberay_cleans()
+        world.waits()
+    first, second = (a["spec"]["plan"]["microBatch"] for a in world.of("FineTuneAttempt")[1:])
+    assert second == first // 2
+    world.kuberay_starts()
+    world.runs_out_of_memory()
+    for _ in range(4):
+        world.reconcile()
+        world.kuberay_cleans()
+        world.waits()
+    assert status(world)["phase"] == "Failed"
+    assert len(world.of("RayJob")) == 2
+
+
+def test_out_of_memory_after_a_checkpoint_fails_because_the_cut_never_changes() -> None:
+    world = until_it_trains(a_world())
+    world.progresses()
+    world.runs_out_of_memory()
+    for _ in range(4):
+        world.reconcile()
+        world.kuberay_cleans()
+        world.waits()
+    assert status(world)["phase"] == "Failed"

@@ -17,9 +17,11 @@ from typing import Any
 
 from tests.plans import job_values, some_facts
 from tunefleet.api.attempt import AttemptSpec
-from tunefleet.controller.jobs.decide import LONGEST_PAUSE, Decision, decide
+from tunefleet.controller.jobs.decide import decide
+from tunefleet.controller.jobs.decision import Decision
 from tunefleet.controller.jobs.language import judge
 from tunefleet.controller.jobs.observe import Observed, Spec, wants_spec
+from tunefleet.controller.jobs.training import LONGEST_PAUSE
 from tunefleet.controller.seen import AttemptSeen, PodSeen, PrepareJobSeen, RayJobSeen, job_seen
 from tunefleet.plan.facts import Facts
 from tunefleet.render.settings import Runtime
@@ -122,6 +124,16 @@ class World:
         if decision.create is not None:
             alive()
             self.put(decision.create.resource.kind, decision.create.body)
+        if decision.delete is not None:
+            alive()
+            key = (decision.delete.resource.kind, decision.delete.name)
+            found = self.objects.get(key)
+            if found is not None and found["metadata"]["uid"] == decision.delete.uid:
+                del self.objects[key]
+        if decision.ask is not None:
+            alive()
+            told = self.objects["FineTuneAttempt", decision.ask.attempt]["spec"]
+            told.update(command=decision.ask.command.value, sequence=decision.ask.sequence)
         wanted = decision.status.model_dump(mode="json", by_alias=True, exclude_none=True)
         known = seen.seen.status.model_dump(mode="json", by_alias=True, exclude_none=True)
         if wanted != known:
@@ -269,6 +281,29 @@ class World:
             result = {"phase": "Succeeded", "step": 100, "bundle": bundle}
             self.touch(("FineTuneAttempt", name), {"result": result})
 
+    def stops_if_asked(self) -> None:
+        """The driver saves and stops when its attempt was told to."""
+        name = self.training()
+        if name is not None:
+            key = ("FineTuneAttempt", name)
+            if self.objects[key]["spec"].get("command") == "CheckpointAndStop":
+                step = self.objects[key].get("status", {}).get("progress", {}).get("step", 0)
+                self.touch(key, {"result": {"phase": "Stopped", "step": step}})
+
+    def runs_out_of_memory(self) -> None:
+        """A worker uses more memory than it may."""
+        name = self.training()
+        if name is not None:
+            result = {"phase": "Failed", "failure": "outOfMemory", "message": "out of memory"}
+            self.touch(("FineTuneAttempt", name), {"result": result})
+
+    def wishes(self, **spec: bool) -> None:
+        """The user edits ``spec.suspend`` or ``spec.cancel``."""
+        job = self.of("FineTuneJob")[0]
+        job["spec"].update(spec)
+        job["metadata"]["generation"] += 1
+        job["metadata"]["resourceVersion"] = str(next(self._versions))
+
     def fails(self) -> None:
         """The driver ends with a failure that a retry can mend."""
         name = self.training()
@@ -305,6 +340,8 @@ class World:
                     stamp = self.now.strftime("%Y-%m-%dT%H:%M:%SZ")
                     self.touch(key, {"jobDeploymentStatus": "Complete", "endTime": stamp})
                 self.objects.pop(("Pod", f"{name}-train"), None)
+            if key not in self.objects:
+                self.objects.pop(("Pod", f"{name}-train"), None)
 
     def waits(self) -> None:
         """A minute goes by."""
@@ -320,6 +357,7 @@ class World:
             self.kuberay_cleans()
             self.kuberay_starts()
             self.progresses()
+            self.stops_if_asked()
             self.finishes()
             self.waits()
             quiet = quiet + 1 if self.objects == before else 0

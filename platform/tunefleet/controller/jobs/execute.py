@@ -1,4 +1,4 @@
-"""Doing what was decided: at most one object is made, then at most one status is written.
+"""Doing what was decided: at most one write to another object, then at most one status.
 
 Decides what a refusal of the API server means: an object that is there already and ours is as
 good as made, anything else is told in the job's status in the server's own words. Imports
@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tunefleet.api.status import JobPhase, JobStatus, Reason
-from tunefleet.controller.jobs.decide import Create, Decision
-from tunefleet.controller.kinds import FINE_TUNE_JOBS
+from tunefleet.controller.jobs.decision import Create, Decision
+from tunefleet.controller.kinds import ATTEMPTS, FINE_TUNE_JOBS
 from tunefleet.controller.seen import JobSeen, Seen
 from tunefleet.kube.client import Client
 from tunefleet.kube.errors import ApiError
@@ -33,6 +33,12 @@ async def execute(client: Client, seen: JobSeen, decision: Decision) -> float | 
         else:
             # Its own event comes too; a watch that lags must not leave the job waiting.
             again = min(again or 5.0, 5.0)
+    if decision.delete is not None:
+        gone = decision.delete
+        await client.delete(gone.resource, seen.namespace, gone.name, uid=gone.uid)
+    if decision.ask is not None:
+        asked = {"command": decision.ask.command.value, "sequence": decision.ask.sequence}
+        await client.patch(ATTEMPTS, seen.namespace, decision.ask.attempt, {"spec": asked})
     await _tell(client, seen, status)
     return again
 

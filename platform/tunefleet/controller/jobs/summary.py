@@ -137,12 +137,17 @@ def _clock(seconds: float | None) -> str:
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
+def _rounded(value: float | None) -> float | None:
+    """Enough digits for a table."""
+    return None if value is None else round(value, 4)
+
+
 def _evaluation(story: Story) -> JobEvaluation | None:
     progress = story.progress
     if progress is None and not story.metrics:
         return None
     return JobEvaluation(
         metric=(progress.metric_name or "") if progress else "",
-        best=progress.best_metric if progress else None,
+        best=_rounded(progress.best_metric) if progress else None,
         metrics=story.metrics,
     )
