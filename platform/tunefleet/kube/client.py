@@ -22,7 +22,7 @@ from tunefleet.kube.access import Access, Call, connect
 from tunefleet.kube.errors import UNREACHABLE, ApiError, Fenced, from_response, from_status
 from tunefleet.kube.events import EventKind, Recorder, Regarding
 from tunefleet.kube.limits import TokenBucket
-from tunefleet.kube.resources import PODS, Document, Manifest, Resource
+from tunefleet.kube.resources import EVENTS, PODS, Document, Manifest, Resource
 from tunefleet.kube.scanning import NotJson, split_event, split_list
 
 log = logging.getLogger("tunefleet.kube")
@@ -31,6 +31,9 @@ PAUSES_AT_MOST = 5
 """How often a request that is answered with 429 is sent again."""
 LISTS_AT_MOST = 5
 """How often a list whose continue token expired is begun anew."""
+FIRST_PAGE = 100
+PAGE_BYTES = 4 * 2**20
+"""What a page of a list should weigh: it is in memory three times while it is read."""
 SILENCE_SECONDS = 70.0
 """A watch that says nothing for longer is dead: bookmarks come about once a minute."""
 WATCH_SECONDS = (300, 600)
@@ -182,20 +185,22 @@ class Client:
         labels: str = "",
         limit: int = 500,
     ) -> AsyncGenerator[Page, None]:
-        """Every object, page by page.
+        """Every object, page by page; how many fit into one is seen from the pages before.
 
         All pages of a list have the list's resource version. Where the server has forgotten
         that version on the way, the list begins anew with another one.
         """
         restarts = 0
-        query = self._selection(labels) | {"limit": str(limit)}
+        size = min(limit, FIRST_PAGE)
         more = ""
         while True:
-            call = Call(
-                "GET", resource.path(namespace), query | ({"continue": more} if more else {})
-            )
+            query = self._selection(labels) | {"limit": str(size)}
+            if more:
+                query["continue"] = more
+            call = Call("GET", resource.path(namespace), query)
             try:
-                metadata, items = split_list(await self.fetch("list", resource, call))
+                body = await self.fetch("list", resource, call)
+                metadata, items = split_list(body)
             except ApiError as error:
                 if not (error.gone and more) or restarts == LISTS_AT_MOST:
                     raise
@@ -204,6 +209,9 @@ class Client:
                 continue
             except NotJson as error:
                 raise ApiError(UNREACHABLE, "Unreachable", str(error)) from error
+            if items:
+                size = max(1, min(limit, PAGE_BYTES * len(items) // len(body)))
+            del body
             yield Page(str(metadata.get("resourceVersion", "")), items)
             more = str(metadata.get("continue") or "")
             if not more:
@@ -270,7 +278,8 @@ class Client:
     async def write(self, verb: str, resource: Resource, call: Call) -> Document:
         """Send a write when its turn comes, unless the fence is closed by then."""
         metrics.WRITE_WAIT_SECONDS.inc(await self._bucket.take())
-        if not self._may_write():
+        # An event changes nothing, and the last are written after leadership was given up.
+        if resource != EVENTS and not self._may_write():
             raise Fenced(f"{verb} {call.path} was not sent: this process no longer leads")
         return _document(await self.fetch(verb, resource, call))
 

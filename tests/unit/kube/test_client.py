@@ -19,6 +19,7 @@ from tests.unit.kube.fake_server import (
 from tunefleet.kube import client as module
 from tunefleet.kube.client import Client, EventType, Page
 from tunefleet.kube.errors import ApiError, Fenced
+from tunefleet.kube.events import Regarding
 from tunefleet.kube.resources import LEASES, PODS, Resource
 
 THING = {"metadata": {"name": "a"}, "spec": {"size": 1}}
@@ -255,7 +256,7 @@ def test_writes_keep_their_pace_and_reads_do_not_wait() -> None:
     assert read < written
 
 
-def test_a_closed_fence_lets_reads_through_and_no_write() -> None:
+def test_a_closed_fence_lets_reads_and_events_through_and_no_write() -> None:
     async def test(server: FakeServer, client: Client) -> None:
         server.put("a")
         client.fence(lambda: False)
@@ -269,6 +270,9 @@ def test_a_closed_fence_lets_reads_through_and_no_write() -> None:
             with pytest.raises(Fenced, match="no longer leads"):
                 await write
         assert [request.method for request in server.requests] == ["GET"]
+        regarding = Regarding(THINGS, "n", "a", "uid-1")
+        await client.event(regarding, kind="Normal", reason="Left", action="Leave", note="bye")
+        await until(lambda: len(server.asked("POST", plural="events")) == 1)
 
     with_server(test)
 
@@ -284,6 +288,26 @@ def test_a_list_comes_in_pages_of_one_version() -> None:
         found = await pages(client, 2)
         assert [len(items) for _, items in found] == [2, 2, 1]
         assert {version for version, _ in found} == {"105"}
+
+    with_server(test)
+
+
+@pytest.mark.parametrize(
+    ("weight", "limits"),
+    [(10, [3, 5, 5]), (2000, [3, 5, 5]), (40_000, [3, 2, 2, 2, 2, 2])],
+    ids=["light objects", "middling ones", "heavy ones"],
+)
+def test_a_page_holds_what_some_memory_can_hold(
+    weight: int, limits: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FIRST_PAGE", 3)
+    monkeypatch.setattr(module, "PAGE_BYTES", 100_000)
+
+    async def test(server: FakeServer, client: Client) -> None:
+        for number in range(13):
+            server.put(f"x{number}", text="x" * weight)
+        assert sum(len(page.items) for page in await pages(client, 5)) == 13
+        assert [int(request.query["limit"]) for request in server.requests] == limits
 
     with_server(test)
 
@@ -329,7 +353,7 @@ def test_a_list_is_of_its_namespace_and_labels() -> None:
         server.put("a", "m")
         found = [page async for page in client.list_pages(THINGS, "m", labels="a in (b, c)")]
         assert len(found[0].items) == 1
-        assert server.requests[0].query == {"limit": "500", "labelSelector": "a in (b, c)"}
+        assert server.requests[0].query == {"limit": "100", "labelSelector": "a in (b, c)"}
 
     with_server(test)
 
