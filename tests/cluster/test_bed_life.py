@@ -33,7 +33,7 @@ def test_a_bed_that_is_down_has_left_nothing() -> None:
     assert not _processes(bed)
     assert not bed.namespace.exists()
     assert not bed.sockets.exists()
-    assert not bed.run.exists()
+    assert not bed.folder.exists()
     assert str(bed.folder) not in Path("/proc/mounts").read_text()
 
 

@@ -68,13 +68,18 @@ def status(bed: Bed) -> None:
 def build_image(bed: Bed, target: image.Target, only_build: bool) -> None:
     """Build the project's image, load it into the node and print its name."""
     say = _clock()
-    click.echo(image.build(target, say=say) if only_build else image.ensure(bed, target, say=say))
+    if only_build:
+        click.echo(image.build(target, say=say))
+        return
+    life.require(bed, "node")
+    click.echo(image.ensure(bed, target, say=say))
 
 
 @main.command()
 @click.pass_obj
 def operator(bed: Bed) -> None:
     """Install the KubeRay operator."""
+    life.require(bed, "cp")
     kuberay.up(bed, say=_clock())
 
 
@@ -83,6 +88,7 @@ def operator(bed: Bed) -> None:
 @click.pass_obj
 def s3(bed: Bed, secret: str | None) -> None:
     """Start an S3 server and print the environment that leads to it."""
+    life.require(bed, "cp")
     found = bed_s3.ensure_lasting(bed)
     if secret is not None:
         click.echo(json.dumps(found.secret(secret)))

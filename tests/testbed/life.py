@@ -17,7 +17,7 @@ from typing import Literal
 import psutil
 
 from tests.testbed import control_plane, images, kuberay, machine, network, node, parts
-from tests.testbed.bed import Bed, BedError
+from tests.testbed.bed import Bed, BedError, chosen_name
 from tests.testbed.processes import Processes, output, succeeds
 
 Kind = Literal["cp", "node"]
@@ -51,6 +51,13 @@ def kind_of(bed: Bed) -> Kind | None:
     return "cp" if processes.pid("apiserver") is not None else None
 
 
+def require(bed: Bed, kind: Kind) -> None:
+    """Stop, with the command that helps, unless as much of the bed is up."""
+    if kind_of(bed) not in (kind, "node"):
+        name = "" if bed.name == chosen_name() else f"--name {bed.name} "
+        raise BedError(f"that takes a bed that is up: python -m tests.testbed {name}up {kind}")
+
+
 def down(bed: Bed, *, with_images: bool = False, say: Say) -> None:
     """End everything of the bed. Its images stay for the next one, unless told otherwise."""
     processes = Processes(bed.run)
@@ -67,6 +74,8 @@ def down(bed: Bed, *, with_images: bool = False, say: Say) -> None:
     network.remove_namespace(bed)
     for folder in (bed.run, bed.sockets, *((bed.folder,) if with_images else ())):
         shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        bed.folder.rmdir()  # unless it holds images
     say(f"bed {bed.name} is down")
 
 

@@ -13,10 +13,11 @@ import json
 import os
 from pathlib import Path
 
-from tests.testbed.bed import Bed, BedError, cache
+from tests.testbed.bed import Bed, BedError
 from tests.testbed.processes import Processes, output
 
 _CGROUPS = Path("/sys/fs/cgroup")
+_OWNER = Path("/run/tunefleet-bed-node")  # whoever's cache it is in, a machine has one node
 _KERNEL_SETTINGS = (
     "vm/overcommit_memory",
     "vm/panic_on_oom",
@@ -34,16 +35,14 @@ def cgroup(bed: Bed) -> str:
 
 def take(bed: Bed) -> None:
     """Make the machine this bed's; refused while another bed has it."""
-    owner = _owner()
-    if owner.exists() and owner.read_text() != bed.name:
-        other = Bed(owner.read_text())
-        if Processes(other.run).pid("kubelet") is not None:
-            raise BedError(
-                f"bed {other.name} has this machine's node; take it down first "
-                f"(python -m tests.testbed --name {other.name} down)"
-            )
-    owner.parent.mkdir(parents=True, exist_ok=True)
-    owner.write_text(bed.name)
+    owner = Path(_OWNER.read_text()) if _OWNER.exists() else None
+    if owner not in (None, bed.run) and Processes(owner).pid("kubelet") is not None:
+        other = owner.parent.name
+        raise BedError(
+            f"bed {other} has this machine's node; take it down first "
+            f"(python -m tests.testbed --name {other} down)"
+        )
+    _OWNER.write_text(str(bed.run))
     saved = bed.run / "kernel-settings.json"
     if not saved.exists():
         settings = {name: Path("/proc/sys", name).read_text() for name in _KERNEL_SETTINGS}
@@ -65,8 +64,8 @@ def give_back(bed: Bed) -> None:
         for folder, _, _ in os.walk(top, topdown=False):
             with contextlib.suppress(OSError):
                 Path(folder).rmdir()
-    if _owner().exists() and _owner().read_text() == bed.name:
-        _owner().unlink()
+    if _OWNER.exists() and _OWNER.read_text() == str(bed.run):
+        _OWNER.unlink()
 
 
 def unmount(*places: Path) -> None:
@@ -75,10 +74,6 @@ def unmount(*places: Path) -> None:
     for mount in sorted(mounts, key=lambda path: len(path.parts), reverse=True):
         if any(mount.is_relative_to(place) for place in places):
             output(["umount", "--lazy", mount])
-
-
-def _owner() -> Path:
-    return cache() / "beds" / "node-owner"
 
 
 def _cgroups(bed: Bed) -> list[Path]:
