@@ -1,4 +1,4 @@
-"""Write docs/reference/job.md, commands.md and the chart's CRDs from models and command line.
+"""Write the pages of docs/reference and the chart's CRDs from models and command line.
 
 Decides nothing but the pages' looks; a test fails when one of them is not current. Run by
 ``make docs`` as ``python -m docs.reference.generate``.
@@ -13,16 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import click
+from pydantic import BaseModel
 
-from docs.reference.meanings import MEANINGS
+from docs.reference.meanings import MEANINGS, PROFILE_MEANINGS
+from tunefleet.api.crd.policy import profile_policy
 from tunefleet.api.crd.resources import KINDS, Kind
 from tunefleet.api.crd.text import to_yaml
 from tunefleet.api.job import FineTuneJob
+from tunefleet.api.profile import ComputeProfile
 from tunefleet.api.support import ONE_WORD, REFUSED, REFUSED_ON_CLUSTER
 from tunefleet.cli.main import tunefleet
 
 FOLDER = Path(__file__).parent
-CRDS = FOLDER.parents[1] / "helm" / "tunefleet" / "crds"
+CHART = FOLDER.parents[1] / "helm" / "tunefleet"
+CRDS = CHART / "crds"
+POLICY = CHART / "files" / "profile-policy.yaml"
+_MADE = "# Made from the models by `make docs`; do not edit.\n"
 PART_OF_DATA = ("train", "validation", "test")
 
 
@@ -35,9 +41,9 @@ class FieldEntry:
     default: str
 
 
-def fields() -> list[FieldEntry]:
-    """Every leaf of a job, in the order of the models."""
-    schema = FineTuneJob.model_json_schema(by_alias=True)
+def fields(model: type[BaseModel] = FineTuneJob) -> list[FieldEntry]:
+    """Every leaf of a job, or of another kind, in the order of the models."""
+    schema = model.model_json_schema(by_alias=True)
     found = {entry.path: entry for entry in _walk(schema, schema["$defs"], "")}
     return list(found.values())
 
@@ -72,6 +78,25 @@ def job_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def profile_page() -> str:
+    """The page of a profile's fields."""
+    lines = [
+        "# Every field of a ComputeProfile",
+        "",
+        "Made from the models by `make docs`; do not edit. An administrator applies profiles with",
+        "`kubectl`; a job names one under `spec.profile`. Limits are held by the API server when a",
+        "job is made, and by the controller. *Required* means: where the part that it belongs to",
+        "is given.",
+        "",
+        "| field | holds | default | meaning |",
+        "|---|---|---|---|",
+    ]
+    for entry in fields(ComputeProfile):
+        cells = (f"`{entry.path}`", entry.kind, entry.default, PROFILE_MEANINGS[entry.path])
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def commands_page() -> str:
     """The page of the commands."""
     lines = ["# Every command", "", "Made from the command line by `make docs`; do not edit.", ""]
@@ -90,9 +115,16 @@ def commands_page() -> str:
 
 def definition(kind: Kind) -> str:
     """A kind's CustomResourceDefinition; ``kubectl explain`` shows the sentences of the page."""
-    meanings = {entry.path: MEANINGS[meaning_of(entry.path)] for entry in fields()}
-    head = "# Made from the models by `make docs`; do not edit.\n"
-    return head + to_yaml(kind.manifest(meanings if kind.kind == "FineTuneJob" else {}))
+    known: dict[str, Mapping[str, str]] = {
+        "FineTuneJob": {entry.path: MEANINGS[meaning_of(entry.path)] for entry in fields()},
+        "ComputeProfile": PROFILE_MEANINGS,
+    }
+    return _MADE + to_yaml(kind.manifest(known.get(kind.kind, {})))
+
+
+def policy() -> str:
+    """The rules of the chart's admission policy for profiles."""
+    return _MADE + to_yaml(profile_policy())
 
 
 def _walk(
@@ -108,8 +140,8 @@ def _walk(
 
 
 def _object(given: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The nested model behind a field, if it is one."""
-    for choice in (given, *given.get("anyOf", ())):
+    """The nested model behind a field or the items of its list, if it is one."""
+    for choice in (given, given.get("items", {}), *given.get("anyOf", ())):
         if "$ref" in choice:
             target: Mapping[str, Any] = definitions[choice["$ref"].rpartition("/")[2]]
             return target if "properties" in target else None
@@ -172,9 +204,11 @@ def _commands(group: click.Group, path: str) -> Iterator[tuple[str, click.Comman
 def main() -> None:
     """Write the pages and the definitions."""
     (FOLDER / "job.md").write_text(job_page(), encoding="utf-8")
+    (FOLDER / "profile.md").write_text(profile_page(), encoding="utf-8")
     (FOLDER / "commands.md").write_text(commands_page(), encoding="utf-8")
     for kind in KINDS:
         (CRDS / f"{kind.plural}.yaml").write_text(definition(kind), encoding="utf-8")
+    POLICY.write_text(policy(), encoding="utf-8")
 
 
 if __name__ == "__main__":

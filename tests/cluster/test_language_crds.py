@@ -182,7 +182,6 @@ def test_a_wrong_shape_is_refused_with_its_field(
     [
         {"trainig": {}},
         {"training": {"lr": 1}},
-        {"profile": "l4"},
         {"serving": {"service": "reviews"}},
         {"workers": {"min": 1, "max": 2}},
         {"budget": {"maxDuration": "6h", "maxCost": "25.00"}},

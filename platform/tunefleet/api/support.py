@@ -32,7 +32,6 @@ REFUSED = {
 """Path of each refused field and the remedy; the last five are refused for one value only."""
 
 REFUSED_ON_CLUSTER = {
-    "spec.profile": "describe the machine under workers.resources",
     "spec.serving": "remove it; `tunefleet serve` serves the job's bundle",
     "spec.budget.maxCost": "set budget.maxDuration; a cluster's prices are not known yet",
     "spec.workers.min": REFUSED["spec.workers.min"],
@@ -113,7 +112,7 @@ def unsupported_on_cluster(job: FineTuneJob) -> list[Problem]:
     name = job.metadata.name
     if not _POD_NAME.fullmatch(name):
         problems.append(_problem("", NAMED_FOR_PODS.broken(name=name)))
-    for path, uri in _all_locations(spec):
+    for path, uri in all_locations(spec):
         if isinstance(uri, list):
             remedy = "write one pattern, such as s3://bucket/folder/*.csv"
             problems.append(Problem(ONE_TEXT, path, remedy))
@@ -156,7 +155,8 @@ def _refused(spec: JobSpecBase, remedies: Mapping[str, str]) -> Iterator[Problem
             yield Problem(f"`{name}{value}` is not supported in this version", path, remedy)
 
 
-def _all_locations(spec: JobSpecBase) -> Iterator[tuple[str, str | list[str] | None]]:
+def all_locations(spec: JobSpecBase) -> Iterator[tuple[str, str | list[str] | None]]:
+    """Every field that holds a location, and what it says."""
     data = spec.data
     yield "spec.model.uri", spec.model.uri
     yield "spec.model.from.bundle", spec.model.from_.bundle if spec.model.from_ else None
@@ -167,7 +167,7 @@ def _all_locations(spec: JobSpecBase) -> Iterator[tuple[str, str | list[str] | N
 
 
 def _locations(spec: JobSpecBase) -> Iterator[Problem]:
-    for path, uri in _all_locations(spec):
+    for path, uri in all_locations(spec):
         if uri is None or isinstance(uri, str):
             yield from _location(path, uri)
         else:

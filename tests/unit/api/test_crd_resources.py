@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from docs.reference.generate import CRDS, definition
+from docs.reference.generate import CRDS, POLICY, definition, policy
 from tunefleet.api.crd.resources import JOBS, KINDS, Kind
 from tunefleet.api.crd.text import to_yaml
 from tunefleet.api.support import ONE_WORD, REFUSED_ON_CLUSTER
@@ -31,6 +31,10 @@ def nodes(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
 def test_the_shipped_file_is_current(kind: Kind) -> None:
     text = (CRDS / f"{kind.plural}.yaml").read_text(encoding="utf-8")
     assert text == definition(kind), "run `make docs`"
+
+
+def test_the_rules_for_profiles_are_current() -> None:
+    assert POLICY.read_text(encoding="utf-8") == policy(), "run `make docs`"
 
 
 @BY_KIND

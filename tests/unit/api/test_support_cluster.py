@@ -19,7 +19,6 @@ STORED = {"uri": "s3://b/a.csv"}
 HERE = "lies in no object store, so no cluster can read it"
 
 REFUSED: dict[str, tuple[Mapping[str, object], str]] = {
-    "spec.profile": ({"profile": "l4"}, "`profile` is not supported"),
     "spec.serving": ({"serving": {}}, "`serving` is not supported"),
     "spec.budget.maxCost": ({"budget": {"maxCost": "1"}}, "`maxCost` is not supported"),
     "spec.model.from.job": ({"model": {"from": {"job": "first"}}}, "`job` is not supported"),
@@ -82,4 +81,4 @@ def test_every_field_that_is_not_offered_is_in_the_table() -> None:
 
 def test_what_a_laptop_cannot_do_a_cluster_can() -> None:
     rights = {"serviceAccountName": "trainer", "secretRefs": ["s3-models"]}
-    assert unsupported_on_cluster(job({"credentials": rights})) == []
+    assert unsupported_on_cluster(job({"credentials": rights, "profile": "l4"})) == []

@@ -17,6 +17,7 @@ from tunefleet.api.attempt import AttemptSpec, AttemptStatus
 from tunefleet.api.base import Check
 from tunefleet.api.crd.structural import Offer, Schema, structural
 from tunefleet.api.job import API_VERSION, FineTuneJob, FineTuneJobSpec
+from tunefleet.api.profile import ProfileSpec
 from tunefleet.api.status import JobStatus
 from tunefleet.api.support import (
     IN_STORE,
@@ -72,12 +73,13 @@ class Kind:
     short: str
     summary: str
     spec: type[BaseModel]
-    status: type[BaseModel]
+    status: type[BaseModel] | None
     columns: Sequence[Column]
     offer: Offer = field(default_factory=Offer)
     changeable: frozenset[str] = frozenset()
-    unchanged: Check = field(default=_AS_IT_WAS)
+    unchanged: Check | None = field(default=_AS_IT_WAS)
     checks: Sequence[Check] = ()
+    namespaced: bool = True
 
     @property
     def name(self) -> str:
@@ -100,7 +102,7 @@ class Kind:
                     "shortNames": [self.short],
                     "categories": ["tunefleet"],
                 },
-                "scope": "Namespaced",
+                "scope": "Namespaced" if self.namespaced else "Cluster",
                 "versions": [self._version(meanings)],
             },
         }
@@ -110,7 +112,7 @@ class Kind:
             "name": VERSION,
             "served": True,
             "storage": True,
-            "subresources": {"status": {}},
+            **({"subresources": {"status": {}}} if self.status else {}),
             "additionalPrinterColumns": [column.manifest() for column in self.columns],
             "schema": {"openAPIV3Schema": self._schema(meanings)},
         }
@@ -121,6 +123,7 @@ class Kind:
             for path, meaning in meanings.items()
             if path.startswith(SPEC)
         }
+        status = {"status": structural(self.status, Offer(defaults=False))} if self.status else {}
         root: Schema = {
             "description": self.summary,
             "type": "object",
@@ -131,7 +134,7 @@ class Kind:
                 # The name's field is here for rules to point at; the rest is Kubernetes' own.
                 "metadata": {"type": "object", "properties": {"name": {"type": "string"}}},
                 "spec": self._guarded(structural(self.spec, replace(self.offer, meanings=own))),
-                "status": structural(self.status, Offer(defaults=False)),
+                **status,
             },
         }
         if self.checks:
@@ -140,6 +143,8 @@ class Kind:
 
     def _guarded(self, spec: Schema) -> Schema:
         """With a rule for each field that stays as it was made."""
+        if self.unchanged is None:
+            return spec
         names = [name for name in cast("Schema", spec["properties"]) if name not in self.changeable]
         required = cast("Sequence[str]", spec.get("required", ()))
         own = cast("Sequence[Schema]", spec.get("x-kubernetes-validations", ()))
@@ -216,5 +221,25 @@ ATTEMPTS = Kind(
     unchanged=_AS_MADE,
 )
 
-KINDS = (JOBS, ATTEMPTS)
+PROFILES = Kind(
+    kind="ComputeProfile",
+    plural="computeprofiles",
+    short="cprofile",
+    summary="What an administrator decides for a class of machines. Jobs name it: spec.profile.",
+    spec=ProfileSpec,
+    status=None,
+    columns=(
+        Column("GPU", ".spec.accelerator.name"),
+        Column("CPU", ".spec.resources.cpu", "number"),
+        Column("Memory", ".spec.resources.memory"),
+        Column("Workers", ".spec.limits.maxWorkers", "integer"),
+        Column("Age", ".metadata.creationTimestamp", "date"),
+        Column("Image", ".spec.image", wide=True),
+    ),
+    # An attempt keeps what its profile said when it was made.
+    unchanged=None,
+    namespaced=False,
+)
+
+KINDS = (JOBS, ATTEMPTS, PROFILES)
 """Every kind that a cluster is given."""

@@ -1,0 +1,162 @@
+"""A real API server holds a new job to the limits of its profile, in the controller's words."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from docs.reference.generate import CRDS
+from tests.cluster.api import Answer, Api, administrator
+from tests.cluster.installed import installed
+from tests.cluster.language import RIGHT, Values
+from tests.testbed.clusters import Cluster
+from tunefleet.api.base import in_one_line
+from tunefleet.api.crd.resources import GROUP, KINDS, PROFILES, VERSION
+from tunefleet.api.job import FineTuneJob
+from tunefleet.api.profile import ProfileSpec, beyond_limits
+
+ROOT = f"/apis/{GROUP}/{VERSION}"
+PROFILE: dict[str, object] = {
+    "resources": {"gpu": 1, "cpu": 4, "memory": "16Gi"},
+    "accelerator": {"name": "L4", "memory": "24Gi", "bf16": True},
+    "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
+    "limits": {"maxWorkers": 4, "maxGpus": 2, "locations": ["s3://bucket/"]},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """A namespace, a profile for it and one for another."""
+
+    api: Api
+    namespace: str
+    profile: str
+
+    @property
+    def limits(self) -> dict[str, object]:
+        """What the profile is made of, here."""
+        limits = {**PROFILE["limits"], "namespaces": [self.namespace]}  # type: ignore[dict-item]
+        return {**PROFILE, "limits": limits}
+
+    def job(self, spec: Values, profile: str | None = None) -> dict[str, object]:
+        return {
+            "apiVersion": f"{GROUP}/{VERSION}",
+            "kind": "FineTuneJob",
+            "metadata": {"name": "made", "namespace": self.namespace},
+            "spec": {**RIGHT, "profile": profile or self.profile, **spec},
+        }
+
+    def tried(self, body: object) -> Answer:
+        where = f"{ROOT}/namespaces/{self.namespace}/finetunejobs?dryRun=All&fieldValidation=Strict"
+        return self.api.call("POST", where, body)
+
+
+@pytest.fixture(scope="module")
+def home(cluster: Cluster) -> Iterator[Home]:
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
+    cluster.kubectl("wait", "--for=condition=Established", *(f"crd/{kind.name}" for kind in KINDS))
+    with (
+        cluster.namespace() as namespace,
+        administrator(cluster) as api,
+        installed(cluster),
+    ):
+        found = Home(api, namespace, f"l4-{secrets.token_hex(3)}")
+        others = {"limits": {"namespaces": ["nobody"]}}
+        _make(found, found.profile, found.limits)
+        _make(found, f"{found.profile}-others", others)
+        try:
+            _wait_until_in_force(found)
+            yield found
+        finally:
+            for name in (found.profile, f"{found.profile}-others"):
+                api.call("DELETE", f"{ROOT}/{PROFILES.plural}/{name}")
+
+
+def _make(home: Home, name: str, spec: Values) -> None:
+    body = {
+        "apiVersion": f"{GROUP}/{VERSION}",
+        "kind": "ComputeProfile",
+        "metadata": {"name": name},
+        "spec": spec,
+    }
+    answer = home.api.call("POST", f"{ROOT}/{PROFILES.plural}?fieldValidation=Strict", body)
+    assert answer.code == 201, answer.message
+
+
+def _wait_until_in_force(home: Home) -> None:
+    deadline = time.monotonic() + 60
+    while home.tried(home.job({"workers": {"count": 5}})).code != 422:
+        assert time.monotonic() < deadline, "the policy is not enforced"
+        time.sleep(0.5)
+
+
+BEYOND: dict[str, Values] = {
+    "too many workers": {"workers": {"count": 5, "resources": {"gpu": 0}}},
+    "too many GPUs of the profile": {"workers": {"count": 3}},
+    "rows of another bucket": {"data": {"train": {"uri": "s3://other/rows.csv"}}},
+    "held-out rows of another bucket": {
+        "data": {"train": {"uri": "s3://bucket/a.csv"}, "test": {"uri": "gs://bucket/b.csv"}}
+    },
+    "a model of another bucket": {"model": {"uri": "s3://bucket-b/m"}},
+    "a bundle of another bucket": {"model": {"from": {"bundle": "s3://bucketb/m"}}},
+    "runs in another bucket": {"checkpoints": {"uri": "s3://elsewhere"}},
+}
+
+
+@pytest.mark.parametrize("spec", BEYOND.values(), ids=BEYOND)
+def test_a_job_beyond_a_limit_is_told_the_same_by_server_and_controller(
+    home: Home, spec: Values
+) -> None:
+    body = home.job(spec)
+    told = beyond_limits(
+        FineTuneJob.model_validate(body), home.profile, ProfileSpec.model_validate(home.limits)
+    )
+    answer = home.tried(body)
+    assert answer.code == 422
+    (problem,) = told
+    sentence = in_one_line(problem.message, problem.remedy)
+    assert answer.message.endswith(f"denied request: {problem.where}: {sentence}")
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"workers": {"count": 2}},
+        {"workers": {"count": 4, "resources": {"gpu": 0}}},
+        {"data": {"train": {"uri": "s3://bucket/a.csv"}, "validation": {"fraction": 0.2}}},
+        {"model": {"from": {"job": "earlier"}}},
+    ],
+    ids=["at the limit of GPUs", "at the limit of workers", "own bucket", "an earlier job"],
+)
+def test_a_job_within_the_limits_is_taken(home: Home, spec: Values) -> None:
+    answer = home.tried(home.job(spec))
+    assert answer.code == 201, answer.message
+
+
+def test_the_profile_of_another_namespace_is_not_to_be_had(home: Home) -> None:
+    answer = home.tried(home.job({}, f"{home.profile}-others"))
+    assert answer.code == 422
+    assert f"is not for jobs of the namespace {home.namespace} → name another" in answer.message
+
+
+def test_a_job_without_a_profile_is_held_by_none_unless_one_is_required(
+    home: Home, cluster: Cluster
+) -> None:
+    body = home.job({"workers": {"count": 9}})
+    del body["spec"]["profile"]  # type: ignore[attr-defined]
+    assert home.tried(body).code == 201
+    with installed(cluster, "--set=admission.profileRequired=true"):
+        deadline = time.monotonic() + 60
+        while (answer := home.tried(body)).code == 201:
+            assert time.monotonic() < deadline, "the policy is not enforced"
+            time.sleep(0.5)
+    assert "spec.profile: is missing; every job of this cluster has one" in answer.message
+
+
+def test_profiles_are_listed_with_what_they_give(home: Home, cluster: Cluster) -> None:
+    shown = cluster.kubectl("get", "cprofile", home.profile, "--no-headers").split()
+    assert shown[:5] == [home.profile, "L4", "4", "16Gi", "4"]
