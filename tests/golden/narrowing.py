@@ -7,11 +7,13 @@ addition, which every stored object survives.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import cast
 
 Schema = Mapping[str, object]
 
+_NAMED = re.compile(r"\bself\.(\w+)")
 _FROM_BELOW = ("minimum", "minLength", "minItems", "minProperties")
 _FROM_ABOVE = ("maximum", "maxLength", "maxItems", "maxProperties")
 _FLAGS = ("exclusiveMinimum", "exclusiveMaximum")
@@ -55,7 +57,10 @@ def _narrowed_here(old: Schema, new: Schema) -> Iterator[str]:
     for name in sorted(_names(new, "required") - _names(old, "required")):
         yield f"needs {name}"
     for rule in sorted(_rules(new) - _rules(old)):
-        yield f"has a new rule: {rule}"
+        named = set(_NAMED.findall(rule))
+        # A rule about new fields alone refuses no object that was taken before.
+        if not named or named & _fields(old).keys():
+            yield f"has a new rule: {rule}"
 
 
 def _closer(old: Schema, new: Schema) -> Iterator[str]:

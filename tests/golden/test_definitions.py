@@ -98,6 +98,10 @@ def test_a_narrower_schema_is_noticed(change: Change, words: str) -> None:
 
 WIDER: dict[str, Change] = {
     "a field more": lambda s: s["properties"].update(f={"type": "string", "maxLength": 1}),
+    "a field more with a rule of its own": lambda s: (
+        s["properties"].update(f={"type": "integer"}),
+        s["x-kubernetes-validations"].append({"rule": "!has(self.f) || self.f > 1"}),
+    ),
     "a word more": lambda s: s["properties"]["b"]["enum"].append("z"),
     "any word": lambda s: s["properties"]["b"].pop("enum"),
     "a wider bound": lambda s: s["properties"]["a"].update(minimum=-1, maximum=10),

@@ -37,7 +37,8 @@ class AttemptSpec(Document):
     ``manifest`` is the job as JSON values as it stood when the attempt was made, ``plan`` a
     :class:`~tunefleet.plan.document.Plan` (None while preparing) and ``run`` the run's id in
     storage, which preparing found or made. ``owner`` is the job's uid, by which storage knows
-    the run. A higher ``sequence`` is a newer command.
+    the run. ``profile`` is the :class:`~tunefleet.api.profile.ProfileSpec` as it stood then. A
+    higher ``sequence`` is a newer command.
     """
 
     job: str
@@ -47,6 +48,7 @@ class AttemptSpec(Document):
     manifest: dict[str, Any]
     run: str | None = None
     plan: dict[str, Any] | None = None
+    profile: dict[str, Any] | None = None
     command: Command = Command.NONE
     sequence: Annotated[int, Field(ge=0)] = 0
 

@@ -7,6 +7,7 @@ is what its pod asks for. Pure.
 from __future__ import annotations
 
 from tunefleet.api.job import FineTuneJob
+from tunefleet.api.profile import AcceleratorSpec
 from tunefleet.api.words import DeviceType
 from tunefleet.plan.facts import DeviceFacts, MachineFacts
 
@@ -27,17 +28,25 @@ def worker_memory(job: FineTuneJob) -> str:
     return job.spec.workers.resources.memory or DEFAULT_MEMORY
 
 
-def machine_of(job: FineTuneJob) -> MachineFacts:
-    """The machine that all worker pods of a job are together."""
+def machine_of(job: FineTuneJob, accelerator: AcceleratorSpec | None = None) -> MachineFacts:
+    """The machine that all worker pods of a job are together; a profile knows its GPUs."""
     workers = job.spec.workers.count or 1
     text = worker_memory(job)
-    memory = workers * int(text[:-2]) * _UNITS[text[-2:]]
+    memory = workers * _bytes(text)
     if job.spec.workers.resources.gpu:
         device = DeviceFacts(
-            type=DeviceType.CUDA, name="GPU", count=workers, memory=ASSUMED_GPU_BYTES, bf16=False
+            type=DeviceType.CUDA,
+            name=accelerator.name if accelerator else "GPU",
+            count=workers,
+            memory=_bytes(accelerator.memory) if accelerator else ASSUMED_GPU_BYTES,
+            bf16=accelerator.bf16 if accelerator else False,
         )
     else:
         device = DeviceFacts(type=DeviceType.CPU, name="CPU", count=1, memory=memory, bf16=False)
     return MachineFacts(
         device=device, cpus=max(1, int(workers * max(1.0, worker_cpu(job)))), memory=memory
     )
+
+
+def _bytes(amount: str) -> int:
+    return int(amount[:-2]) * _UNITS[amount[-2:]]

@@ -17,6 +17,7 @@ from tunefleet.render import names
 from tunefleet.render.settings import Runtime
 
 CACHE = "/var/cache/tunefleet"
+CERTIFICATES = "/etc/tunefleet/certificates"
 USER = 10001
 NOTHING_TO_SAVE = 20
 """Seconds of grace for a pod that has nothing to lose."""
@@ -67,6 +68,7 @@ def template(
             "serviceAccountName": account or "default",
             "automountServiceAccountToken": True,
             "enableServiceLinks": False,
+            **_pull_secrets(runtime),
             "terminationGracePeriodSeconds": grace_seconds,
             "securityContext": {
                 "runAsNonRoot": True,
@@ -81,7 +83,7 @@ def template(
                     "image": runtime.image,
                     "imagePullPolicy": runtime.pull_policy,
                     "resources": resources.values(),
-                    "env": _environment(job, attempt),
+                    "env": _environment(job, attempt, runtime),
                     "envFrom": _secrets(job),
                     "securityContext": {
                         "allowPrivilegeEscalation": False,
@@ -90,6 +92,7 @@ def template(
                     "volumeMounts": [
                         {"name": "cache", "mountPath": CACHE},
                         {"name": "shared-memory", "mountPath": "/dev/shm"},
+                        *_certificates_mount(runtime),
                     ],
                     # The end of the log, where a container left no word of its own.
                     "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -105,14 +108,17 @@ def template(
                         "sizeLimit": str(runtime.shared_memory_bytes),
                     },
                 },
+                *_certificates_volume(runtime),
             ],
             **spec,
         },
     }
 
 
-def _environment(job: FineTuneJob, attempt: str) -> list[dict[str, str]]:
+def _environment(job: FineTuneJob, attempt: str, runtime: Runtime) -> list[dict[str, str]]:
     told = {
+        **runtime.environment,
+        **(_trust(runtime.certificates[1]) if runtime.certificates else {}),
         ATTEMPT_ENVIRONMENT: attempt,
         NAMESPACE_ENVIRONMENT: job.metadata.namespace,
         "TUNEFLEET_CACHE": CACHE,
@@ -125,3 +131,30 @@ def _environment(job: FineTuneJob, attempt: str) -> list[dict[str, str]]:
 def _secrets(job: FineTuneJob) -> list[dict[str, object]]:
     given = job.spec.credentials.secret_refs if job.spec.credentials else []
     return [{"secretRef": {"name": name}} for name in given]
+
+
+def _trust(key: str) -> dict[str, str]:
+    """What the libraries that speak TLS look for; each has a name of its own for it."""
+    file = f"{CERTIFICATES}/{key}"
+    names_of_it = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE")
+    return dict.fromkeys(names_of_it, file)
+
+
+def _certificates_mount(runtime: Runtime) -> list[dict[str, object]]:
+    if runtime.certificates is None:
+        return []
+    return [{"name": "certificates", "mountPath": CERTIFICATES, "readOnly": True}]
+
+
+def _certificates_volume(runtime: Runtime) -> list[dict[str, object]]:
+    if runtime.certificates is None:
+        return []
+    name, key = runtime.certificates
+    source = {"name": name, "items": [{"key": key, "path": key}]}
+    return [{"name": "certificates", "configMap": source}]
+
+
+def _pull_secrets(runtime: Runtime) -> dict[str, object]:
+    if not runtime.pull_secrets:
+        return {}
+    return {"imagePullSecrets": [{"name": name} for name in runtime.pull_secrets]}

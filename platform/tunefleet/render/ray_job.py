@@ -87,6 +87,6 @@ def _workers(job: FineTuneJob, attempt: str, plan: Plan, runtime: Runtime) -> di
             resources,
             container={"lifecycle": {"preStop": drain}},
             grace_seconds=runtime.grace_seconds,
-            spec={"restartPolicy": "Never"},
+            spec={"restartPolicy": "Never", **runtime.placement},
         ),
     }

@@ -55,6 +55,7 @@ def _begin(here: Deciding) -> Decision:
         number=0,
         stage=Stage.PREPARE,
         manifest=job_values(job),
+        profile=here.snapshot,
     )
     return here.told(story, create=here.attempt(job, spec))
 
@@ -75,7 +76,8 @@ def _prepare(here: Deciding, attempt: AttemptSeen) -> Decision:
         if observed.frozen is None:
             return here.told(story, again=1.0)
         job = training.manifest_of(observed.frozen)
-        body = prepare_job(job, attempt.name, attempt.uid, here.runtime)
+        runtime = here.runtime_of(observed.frozen)
+        body = prepare_job(job, attempt.name, attempt.uid, runtime)
         return here.told(story, create=Create(PREPARE_JOBS, body))
     given_up = observed.prepare_job.failure
     if given_up is not None:

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from tunefleet.api.attempt import AttemptSpec
 from tunefleet.api.job import FineTuneJob
+from tunefleet.api.profile import ProfileSpec
 from tunefleet.api.status import JobPhase, JobStatus, Reason
 from tunefleet.api.words import Command, FailureClass, Phase
 from tunefleet.controller.jobs.attempts import summary
@@ -98,6 +99,23 @@ class Deciding:
     def job(self) -> FineTuneJob | None:
         """What the job asks for, where it was read and can be honoured."""
         return self.observed.spec.job if self.observed.spec is not None else None
+
+    @property
+    def profile(self) -> ProfileSpec | None:
+        """The profile that the job is under."""
+        return self.observed.spec.profile if self.observed.spec is not None else None
+
+    @property
+    def snapshot(self) -> dict[str, object] | None:
+        """The profile as it stands, for an attempt to keep."""
+        if self.profile is None:
+            return None
+        return self.profile.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+    def runtime_of(self, spec: AttemptSpec) -> Runtime:
+        """What an attempt's pods run, under the profile that it keeps."""
+        kept = None if spec.profile is None else ProfileSpec.model_validate(spec.profile)
+        return self.runtime.under(kept)
 
     def told(
         self,

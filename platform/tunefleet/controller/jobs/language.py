@@ -39,6 +39,19 @@ def judge(whole: Mapping[str, object]) -> tuple[FineTuneJob | None, list[Problem
     return (None if problems else job), problems
 
 
+def no_profile(name: str) -> Problem:
+    """The profile that a job names is not there (yet)."""
+    remedy = "have an administrator make it, or name one that `kubectl get computeprofiles` lists"
+    return Problem(f"there is no ComputeProfile {name}", "spec.profile", remedy)
+
+
+def unreadable_profile(name: str, error: ValidationError) -> Problem:
+    """A profile of another version says something that this one does not know."""
+    faults = "; ".join(str(problem).replace("\n    ", " ") for problem in _problems(error))
+    remedy = "have an administrator apply it anew"
+    return Problem(f"the ComputeProfile {name} cannot be read: {faults}", "spec.profile", remedy)
+
+
 def _problems(error: ValidationError) -> Iterator[Problem]:
     for details in error.errors(include_url=False, include_input=False):
         where = tuple(step for step in details["loc"])

@@ -8,15 +8,18 @@ facts where a plan is to be made. No decision is made here. Imports ``kube``, ``
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+
+from pydantic import ValidationError
 
 from tunefleet.api.attempt import AttemptSpec, Stage
 from tunefleet.api.errors import Problem
 from tunefleet.api.job import FineTuneJob
+from tunefleet.api.profile import ProfileSpec, beyond_limits, with_defaults
 from tunefleet.api.status import FINAL
-from tunefleet.controller.jobs.language import judge
-from tunefleet.controller.kinds import ATTEMPTS, FINE_TUNE_JOBS
+from tunefleet.controller.jobs.language import judge, no_profile, unreadable_profile
+from tunefleet.controller.kinds import ATTEMPTS, FINE_TUNE_JOBS, PROFILES
 from tunefleet.controller.pods import PodsOfAttempts
 from tunefleet.controller.seen import (
     AttemptSeen,
@@ -34,10 +37,14 @@ from tunefleet.plan.facts import Facts
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What a job asks for; no job and ``problems`` where that cannot be honoured."""
+    """What a job asks for; no job and ``problems`` where that cannot be honoured.
+
+    ``profile`` is the one it names; what the job leaves open is filled in from it.
+    """
 
     job: FineTuneJob | None
     problems: tuple[Problem, ...] = ()
+    profile: ProfileSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +116,13 @@ async def observe(
         raise
     seen = job_seen(json.dumps(whole).encode())
     job, problems = judge(whole)
+    frozen = await _frozen(client, observed.newest)
     return replace(
         observed,
         seen=seen,
-        spec=Spec(job, tuple(problems)),
+        spec=_kept(job, problems, frozen) if frozen else await _profiled(client, job, problems),
         facts=await _facts(client, first),
-        frozen=await _frozen(client, observed.newest),
+        frozen=frozen,
     )
 
 
@@ -132,6 +140,34 @@ def wants_spec(observed: Observed) -> bool:
     ray_job = observed.ray_jobs.get(newest.name)
     child = observed.prepare_job if newest.spec.stage is Stage.PREPARE else ray_job
     return child is None or (ray_job is not None and ray_job.ended)
+
+
+def _kept(job: FineTuneJob | None, problems: Sequence[Problem], frozen: AttemptSpec) -> Spec:
+    """The job under the profile as it stood when the job began: a later change is for others."""
+    if job is None or frozen.profile is None:
+        return Spec(job, tuple(problems))
+    profile = ProfileSpec.model_validate(frozen.profile)
+    return Spec(with_defaults(job, profile), (), profile)
+
+
+async def _profiled(client: Client, job: FineTuneJob | None, problems: Sequence[Problem]) -> Spec:
+    """The job under its profile, held to its limits."""
+    name = job.spec.profile if job is not None else None
+    if job is None or name is None:
+        return Spec(job, tuple(problems))
+    try:
+        found = await client.get(PROFILES, None, name)
+        profile = ProfileSpec.model_validate_json(json.dumps(found.get("spec")))
+    except ApiError as error:
+        if not error.not_found:
+            raise
+        return Spec(None, (no_profile(name),))
+    except ValidationError as error:
+        return Spec(None, (unreadable_profile(name, error),))
+    beyond = beyond_limits(job, name, profile)
+    if beyond:
+        return Spec(None, tuple(beyond), profile)
+    return Spec(with_defaults(job, profile), (), profile)
 
 
 async def _frozen(client: Client, attempt: AttemptSeen | None) -> AttemptSpec | None:

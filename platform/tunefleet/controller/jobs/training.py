@@ -108,7 +108,8 @@ def _launch(here: Deciding, story: Story, attempt: AttemptSeen) -> Decision:
     plan = _plan_of(observed.frozen)
     story.message = f"attempt {attempt.spec.number}: waiting for {plan.workers + 1} pods"
     job = manifest_of(observed.frozen)
-    body = ray_job(job, attempt.name, attempt.uid, plan, here.runtime)
+    runtime = here.runtime_of(observed.frozen)
+    body = ray_job(job, attempt.name, attempt.uid, plan, runtime)
     return here.told(story, create=Create(RAY_JOBS, body))
 
 
@@ -213,7 +214,8 @@ def _next(
     if micro_batch is not None:
         job, before = _with_micro_batch(job, micro_batch), None
     try:
-        plan = make_plan(job, observed.facts, machine_of(job), frozen=before)
+        machine = machine_of(job, here.profile.accelerator if here.profile else None)
+        plan = make_plan(job, observed.facts, machine, frozen=before)
     except TunefleetError as error:
         message = " ".join(str(error).split())
         return here.fail(story, Reason.PLAN_REFUSED, message, FailureClass.USER)
@@ -225,6 +227,7 @@ def _next(
         manifest=job_values(job),
         run=story.run,
         plan=plan.model_dump(mode="json", by_alias=True),
+        profile=here.snapshot,
     )
     if story.reason is Reason.LAUNCHING:
         story.message = (
