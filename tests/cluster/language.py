@@ -93,13 +93,12 @@ def _mlflow(wrong: str, right: str) -> tuple[Values, Values]:
 
 
 NAME = {"name": "a"}
+TUNED = {"from": {"bundle": "s3://b/b"}}
 CASES: dict[str, tuple[Values, Values]] = {
     "no model": _model({}, NAME),
     "a hub model and a folder": _model({**NAME, "uri": "s3://b/m"}, {"uri": "s3://b/m"}),
-    "a hub model and a tuned one": _model({**NAME, "from": {"job": "x"}}, {"from": {"job": "x"}}),
-    "a folder and a tuned one": _model(
-        {"uri": "s3://b/m", "from": {"job": "x"}}, {"from": {"bundle": "s3://b/m"}}
-    ),
+    "a hub model and a tuned one": _model({**NAME, **TUNED}, TUNED),
+    "a folder and a tuned one": _model({"uri": "s3://b/m", **TUNED}, TUNED),
     "a revision of a folder": _model(
         {"uri": "s3://b/m", "revision": "v1"}, {**NAME, "revision": "v1"}
     ),
@@ -107,11 +106,6 @@ CASES: dict[str, tuple[Values, Values]] = {
     "a bundle on one machine": _model(
         {"from": {"bundle": "file:///b"}}, {"from": {"bundle": "s3://b/b"}}
     ),
-    "going on from nothing": _model({"from": {}}, {"from": {"job": "x"}}),
-    "going on from two": _model(
-        {"from": {"job": "x", "bundle": "s3://b/b"}}, {"from": {"bundle": "s3://b/b"}}
-    ),
-    "going on from itself": _model({"from": {"job": "made"}}, {"from": {"job": "other"}}),
     "adapters of full training": _model(
         {**NAME, "method": {"type": "full", "lora": {}}},
         {**NAME, "method": {"type": "lora", "lora": {}}},

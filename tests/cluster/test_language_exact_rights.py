@@ -1,16 +1,18 @@
 """The chart gives the controller what it uses and no more: read from the API server's own log.
 
-The real controller, with the token of the chart's service account, leads a job to its end; the
-test plays the job's pods. What the server was asked is compared with what the chart allows.
+The real controller, with the token of the chart's service account, looks after jobs; the test
+plays their user and their pods. What the server was asked is compared with what the chart allows.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from tests.testbed.kuberay import CRDS as RAY_KINDS
 from tests.testbed.parts import KUBERAY, build
 from tunefleet.api.crd.resources import GROUP, KINDS, VERSION
 
+ROOT = f"/apis/{GROUP}/{VERSION}"
 Right = tuple[str, str, str]
 
 # Asked only after a crash between a write and its reply: whose the object is that is there.
@@ -59,7 +62,11 @@ def test_the_chart_allows_what_the_controller_asks_for_and_nothing_else(
     with installed(cluster, *options) as release:
         config = _kubeconfig(cluster, api, release, tmp_path)
         with _controller(config, release, namespace, tmp_path) as process:
-            _lead_a_job_to_its_end(api, namespace, process)
+            play = Play(api, namespace, process)
+            with play.a_profile():
+                play.a_job_that_is_told_to_save_and_ends_well()
+                play.a_job_that_is_suspended_before_it_trains()
+                play.a_job_that_is_cancelled_while_it_prepares()
         asked = _asked(cluster, release)
     refused = [right for right, code in asked if code == 403]
     assert refused == []
@@ -69,42 +76,128 @@ def test_the_chart_allows_what_the_controller_asks_for_and_nothing_else(
     assert allowed - used <= ON_A_BAD_DAY
 
 
-def _lead_a_job_to_its_end(api: Api, namespace: str, process: subprocess.Popen[bytes]) -> None:
-    root = f"/apis/{GROUP}/{VERSION}"
-    home = f"{root}/namespaces/{namespace}"
-    profile = f"profile-of-{namespace}"
-    made = [
-        (f"{root}/computeprofiles", "ComputeProfile", profile, PROFILE),
-        (f"{home}/finetunejobs", "FineTuneJob", "led", {**RIGHT, "profile": profile}),
-    ]
-    for where, kind, name, spec in made:
+@dataclass(frozen=True, slots=True)
+class Play:
+    """The part of a user and of the pods, in lives that ask for everything a controller does."""
+
+    api: Api
+    namespace: str
+    process: subprocess.Popen[bytes]
+
+    @property
+    def profile(self) -> str:
+        return f"profile-of-{self.namespace}"
+
+    @contextlib.contextmanager
+    def a_profile(self) -> Iterator[None]:
+        where = f"{ROOT}/computeprofiles"
+        self._make(where, "ComputeProfile", self.profile, PROFILE)
+        try:
+            yield
+        finally:
+            self.api.call("DELETE", f"{where}/{self.profile}")
+
+    def a_job_that_is_told_to_save_and_ends_well(self) -> None:
+        self._job("led")
+        second, ray = self._prepared("led")
+        group = ray["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]
+        _under_its_profile(group["template"]["spec"], placed=True)
+        assert second["spec"]["profile"]["nodeSelector"] == {"pool": "l4"}
+        progress = {
+            **{"phase": "Running", "step": 1, "totalSteps": 9, "epoch": 0.1, "epochs": 1},
+            "workers": 1,
+        }
+        self._report(second, progress=progress)
+        self._until(lambda: self._phase("led") == "Running")
+        self._wish("led", suspend=True)
+        name = second["metadata"]["name"]
+        self._until(lambda: self._command(name) == "CheckpointAndStop")
+        bundle = {"uri": "s3://bucket/models/bundle", "digest": "0" * 64}
+        self._report(second, result={"phase": "Succeeded", "bundle": bundle})
+        self._until(lambda: self._phase("led") == "Succeeded")
+
+    def a_job_that_is_suspended_before_it_trains(self) -> None:
+        self._job("waiting")
+        self._prepared("waiting")
+        self._wish("waiting", suspend=True)
+        self._until(lambda: self._phase("waiting") == "Suspended")
+        self._until(lambda: self._one(self._rays, "waiting") is None)
+
+    def a_job_that_is_cancelled_while_it_prepares(self) -> None:
+        self._job("dropped")
+        self._until(lambda: self._one(self._jobs, "dropped"))
+        self._wish("dropped", cancel=True)
+        self._until(lambda: self._phase("dropped") == "Stopped")
+
+    @property
+    def _home(self) -> str:
+        return f"{ROOT}/namespaces/{self.namespace}"
+
+    @property
+    def _rays(self) -> str:
+        return f"/apis/ray.io/v1/namespaces/{self.namespace}/rayjobs"
+
+    @property
+    def _jobs(self) -> str:
+        return f"/apis/batch/v1/namespaces/{self.namespace}/jobs"
+
+    def _job(self, name: str) -> None:
+        spec = {**RIGHT, "profile": self.profile}
+        self._make(f"{self._home}/finetunejobs", "FineTuneJob", name, spec)
+
+    def _make(self, where: str, kind: str, name: str, spec: Mapping[str, object]) -> None:
         body = {
             "apiVersion": f"{GROUP}/{VERSION}",
             "kind": kind,
             "metadata": {"name": name},
             "spec": spec,
         }
-        answer = api.call("POST", where, body)
+        answer = self.api.call("POST", where, body)
         assert answer.code == 201, answer.message
-    try:
-        first = _until(process, lambda: _one(api, f"{home}/finetuneattempts", "-0"))
-        job = _until(
-            process, lambda: _one(api, f"/apis/batch/v1/namespaces/{namespace}/jobs", "-0")
-        )
+
+    def _prepared(self, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The attempt and the RayJob that come once preparing has found out the facts."""
+        attempts = f"{self._home}/finetuneattempts"
+        first = self._until(lambda: self._one(attempts, name, "-0"))
+        job = self._until(lambda: self._one(self._jobs, name, "-0"))
         _under_its_profile(job["spec"]["template"]["spec"], placed=False)
         facts = json.loads(some_facts().to_json())
-        _report(api, home, first, facts=facts, run="run-0001", result={"phase": "Succeeded"})
-        second = _until(process, lambda: _one(api, f"{home}/finetuneattempts", "-1"))
-        rays = f"/apis/ray.io/v1/namespaces/{namespace}/rayjobs"
-        ray = _until(process, lambda: _one(api, rays, "-1"))
-        group = ray["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]
-        _under_its_profile(group["template"]["spec"], placed=True)
-        assert second["spec"]["profile"]["nodeSelector"] == {"pool": "l4"}
-        bundle = {"uri": "s3://bucket/models/bundle", "digest": "0" * 64}
-        _report(api, home, second, result={"phase": "Succeeded", "bundle": bundle})
-        _until(process, lambda: _finished(api, home))
-    finally:
-        api.call("DELETE", f"{root}/computeprofiles/{profile}")
+        self._report(first, facts=facts, run="run-0001", result={"phase": "Succeeded"})
+        second = self._until(lambda: self._one(attempts, name, "-1"))
+        return second, self._until(lambda: self._one(self._rays, name, "-1"))
+
+    def _report(self, attempt: Mapping[str, Any], **status: object) -> None:
+        where = f"{self._home}/finetuneattempts/{attempt['metadata']['name']}/status"
+        answer = self.api.call("PATCH", where, {"status": status}, MERGE)
+        assert answer.code == 200, answer.message
+
+    def _wish(self, name: str, **spec: bool) -> None:
+        where = f"{self._home}/finetunejobs/{name}"
+        answer = self.api.call("PATCH", where, {"spec": spec}, MERGE)
+        assert answer.code == 200, answer.message
+
+    def _one(self, where: str, name: str, end: str = "") -> dict[str, Any] | None:
+        found: Any = self.api.call("GET", where).body
+        names = {each["metadata"]["name"]: each for each in found["items"]}
+        return next(
+            (names[key] for key in names if key.startswith(f"{name}-") and key.endswith(end)), None
+        )
+
+    def _phase(self, name: str) -> str:
+        found: Any = self.api.call("GET", f"{self._home}/finetunejobs/{name}").body
+        return str(found.get("status", {}).get("phase"))
+
+    def _command(self, name: str) -> str:
+        found: Any = self.api.call("GET", f"{self._home}/finetuneattempts/{name}").body
+        return str(found["spec"]["command"])
+
+    def _until(self, look: Callable[[], Any]) -> Any:
+        deadline = time.monotonic() + 90
+        while not (found := look()):
+            assert self.process.poll() is None, "the controller has ended"
+            assert time.monotonic() < deadline, "nothing happened for 90 s"
+            time.sleep(0.3)
+        return found
 
 
 def _under_its_profile(pod: Mapping[str, Any], *, placed: bool) -> None:
@@ -112,31 +205,6 @@ def _under_its_profile(pod: Mapping[str, Any], *, placed: bool) -> None:
     assert {"name": "HTTPS_PROXY", "value": "http://proxy:3128"} in container["env"]
     assert (pod.get("nodeSelector") == {"pool": "l4"}) is placed
     assert (container["resources"]["requests"]["memory"] == "8Gi") is placed
-
-
-def _report(api: Api, home: str, attempt: Mapping[str, Any], **status: object) -> None:
-    where = f"{home}/finetuneattempts/{attempt['metadata']['name']}/status"
-    answer = api.call("PATCH", where, {"status": status}, MERGE)
-    assert answer.code == 200, answer.message
-
-
-def _one(api: Api, where: str, end: str) -> dict[str, Any] | None:
-    found: Any = api.call("GET", where).body
-    return next((each for each in found["items"] if each["metadata"]["name"].endswith(end)), None)
-
-
-def _finished(api: Api, home: str) -> bool:
-    found: Any = api.call("GET", f"{home}/finetunejobs/led").body
-    return bool(found.get("status", {}).get("phase") == "Succeeded")
-
-
-def _until(process: subprocess.Popen[bytes], look: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + 90
-    while not (found := look()):
-        assert process.poll() is None, "the controller has ended"
-        assert time.monotonic() < deadline, "nothing happened for 90 s"
-        time.sleep(0.3)
-    return found
 
 
 def _kubeconfig(cluster: Cluster, api: Api, release: Release, folder: Path) -> Path:

@@ -128,9 +128,9 @@ def test_a_job_beyond_a_limit_is_told_the_same_by_server_and_controller(
         {"workers": {"count": 2}},
         {"workers": {"count": 4, "resources": {"gpu": 0}}},
         {"data": {"train": {"uri": "s3://bucket/a.csv"}, "validation": {"fraction": 0.2}}},
-        {"model": {"from": {"job": "earlier"}}},
+        {"model": {"from": {"bundle": "s3://bucket/earlier"}}},
     ],
-    ids=["at the limit of GPUs", "at the limit of workers", "own bucket", "an earlier job"],
+    ids=["at the limit of GPUs", "at the limit of workers", "own bucket", "an earlier bundle"],
 )
 def test_a_job_within_the_limits_is_taken(home: Home, spec: Values) -> None:
     answer = home.tried(home.job(spec))

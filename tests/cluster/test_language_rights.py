@@ -186,41 +186,26 @@ def test_an_administrator_who_is_a_person_passes(home: Home) -> None:
     assert report(home.admin, home, OTHERS).code == 200
 
 
-RIGHTS = [
-    *((True, verb, "finetunejobs.tunefleet.dev") for verb in ("get", "list", "watch")),
-    *((False, verb, "finetunejobs.tunefleet.dev") for verb in ("create", "update", "delete")),
-    (True, "get", "computeprofiles.tunefleet.dev"),
-    *((False, verb, "computeprofiles.tunefleet.dev") for verb in ("create", "patch", "delete")),
-    (True, "patch", "finetunejobs.tunefleet.dev/status"),
-    (False, "patch", "finetunejobs.tunefleet.dev"),
-    *(
-        (True, verb, "finetuneattempts.tunefleet.dev")
-        for verb in ("create", "get", "list", "watch")
-    ),
-    *((False, verb, ATTEMPTS.name) for verb in ("delete", "patch")),
-    (False, "patch", "finetuneattempts.tunefleet.dev/status"),
-    *((True, verb, "jobs.batch") for verb in ("create", "get", "list", "watch")),
-    *((False, verb, "jobs.batch") for verb in ("patch", "delete")),
-    *((True, verb, "rayjobs.ray.io") for verb in ("create", "get", "list", "watch")),
-    *((False, verb, "rayjobs.ray.io") for verb in ("patch", "delete")),
-    *((True, verb, "pods") for verb in ("list", "watch")),
-    *((False, verb, "pods") for verb in ("create", "delete", "patch")),
-    (False, "get", "pods/log"),
-    (False, "create", "pods/exec"),
-    *((False, verb, "secrets") for verb in ("get", "list", "watch", "create")),
-    (False, "get", "configmaps"),
-    (False, "impersonate", "users"),
-    (False, "create", "rolebindings.rbac.authorization.k8s.io"),
+FORBIDDEN = [
+    *((verb, "finetunejobs.tunefleet.dev") for verb in ("create", "patch", "update", "delete")),
+    *((verb, "finetuneattempts.tunefleet.dev") for verb in ("update", "delete")),
+    ("patch", "finetuneattempts.tunefleet.dev/status"),
+    *((verb, "computeprofiles.tunefleet.dev") for verb in ("create", "patch", "delete")),
+    *((verb, "jobs.batch") for verb in ("patch", "update")),
+    *((verb, "rayjobs.ray.io") for verb in ("patch", "update")),
+    *((verb, "pods") for verb in ("create", "delete", "patch")),
+    ("create", "pods/exec"),
+    *((verb, "secrets") for verb in ("get", "list", "watch", "create")),
+    ("get", "configmaps"),
+    ("impersonate", "users"),
+    ("create", "rolebindings.rbac.authorization.k8s.io"),
 ]
+"""What would be dear if the controller were taken over; what it may, another test compares."""
 
 
-@pytest.mark.parametrize(
-    ("may", "verb", "resource"),
-    RIGHTS,
-    ids=[f"{'may' if may else 'may not'} {verb} {resource}" for may, verb, resource in RIGHTS],
-)
-def test_the_controller(home: Home, may: bool, verb: str, resource: str) -> None:
-    assert allowed(home, home.release.controller, verb, resource, home.namespace) is may
+@pytest.mark.parametrize(("verb", "resource"), FORBIDDEN, ids=map(" ".join, FORBIDDEN))
+def test_the_controller_may_not(home: Home, verb: str, resource: str) -> None:
+    assert not allowed(home, home.release.controller, verb, resource, home.namespace)
 
 
 @pytest.mark.parametrize(

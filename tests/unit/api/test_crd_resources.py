@@ -47,6 +47,21 @@ def test_only_the_kinds_with_a_controller_are_shipped() -> None:
     assert {path.name for path in Path(CRDS).iterdir()} == {f"{kind.plural}.yaml" for kind in KINDS}
 
 
+@BY_KIND
+def test_every_rule_points_at_a_field_that_is_offered(kind: Kind) -> None:
+    root = kind.manifest({})["spec"]["versions"][0]["schema"]["openAPIV3Schema"]  # type: ignore[index]
+    lost = []
+    for _, node in nodes(root):
+        rules = node.get("x-kubernetes-validations", []) if isinstance(node, dict) else []
+        for rule in rules if isinstance(rules, list) else []:
+            here = node
+            for step in rule.get("fieldPath", "").split(".")[1:]:
+                here = here.get("properties", {}).get(step, {})  # type: ignore[union-attr]
+            if not here:
+                lost.append(rule)
+    assert lost == []
+
+
 @pytest.mark.parametrize("path", REFUSED_ON_CLUSTER)
 def test_a_cluster_is_not_offered_what_it_refuses(path: str) -> None:
     node: object = JOBS.manifest({})["spec"]["versions"][0]["schema"]["openAPIV3Schema"]  # type: ignore[index]

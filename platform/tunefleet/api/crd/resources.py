@@ -137,8 +137,10 @@ class Kind:
                 **status,
             },
         }
-        if self.checks:
-            root["x-kubernetes-validations"] = [check.as_cel() for check in self.checks]
+        # A rule about a field that is not offered has nothing to look at.
+        checks = [check.as_cel() for check in self.checks if _is_offered(root, check.at)]
+        if checks:
+            root["x-kubernetes-validations"] = checks
         return root
 
     def _guarded(self, spec: Schema) -> Schema:
@@ -154,6 +156,16 @@ class Kind:
             for name in names
         ]
         return spec | {"x-kubernetes-validations": [*own, *kept]}
+
+
+def _is_offered(schema: Schema, path: Sequence[str]) -> bool:
+    node: object = schema
+    for step in path:
+        properties = node.get("properties") if isinstance(node, dict) else None
+        if not isinstance(properties, dict) or step not in properties:
+            return False
+        node = properties[step]
+    return True
 
 
 def _same(name: str, required: bool) -> str:
@@ -189,7 +201,8 @@ JOBS = Kind(
         withheld=_below_spec(REFUSED_ON_CLUSTER, words=False),
         words={path.removeprefix(SPEC): frozenset({word}) for path, word in ONE_WORD.items()},
         texts=frozenset({"data.train.uri", "data.validation.uri", "data.test.uri"}),
-        needed=frozenset({"budget.maxDuration"}),
+        # What is left where its alternative is not offered.
+        needed=frozenset({"budget.maxDuration", "model.from.bundle"}),
         # `tensorboard: false` has to be written: a server's default would name a tracker.
         undefaulted=frozenset({"checkpoints.uri", "tracking.tensorboard"}),
         checks={
