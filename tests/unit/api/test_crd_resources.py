@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
@@ -54,9 +55,9 @@ def test_every_rule_points_at_a_field_that_is_offered(kind: Kind) -> None:
     for _, node in nodes(root):
         rules = node.get("x-kubernetes-validations", []) if isinstance(node, dict) else []
         for rule in rules if isinstance(rules, list) else []:
-            here = node
+            here: Any = node
             for step in rule.get("fieldPath", "").split(".")[1:]:
-                here = here.get("properties", {}).get(step, {})  # type: ignore[union-attr]
+                here = here.get("properties", {}).get(step, {})
             if not here:
                 lost.append(rule)
     assert lost == []
