@@ -6,9 +6,8 @@ import time
 from collections.abc import Mapping
 
 from tests.testbed.clusters import Cluster
+from tests.testbed.ray_job import LIMITS, STRICT
 
-LIMITS = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-STRICT = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
 _PATIENCE = 120
 
 
