@@ -154,6 +154,18 @@ def test_a_leader_that_cannot_renew_ends_before_another_can_start(trouble: str) 
     among("one", test=test)
 
 
+def test_a_slow_renewal_counts_from_when_it_was_asked_for() -> None:
+    async def test(one: Candidate) -> None:
+        one.server.seconds = 3.0
+        await asyncio.sleep(8.0)
+        # Asked for at 2, granted at 8; from then on nobody answers.
+        one.server.seconds = 1e6
+        await asyncio.sleep(60.0)
+        assert one.lost_at == 2.0 + TERMS.renew
+
+    among("one", test=test)
+
+
 def test_a_short_trouble_does_not_end_leadership() -> None:
     async def test(one: Candidate) -> None:
         one.server.answers.extend([Answer(500, status(500, "Broken"))] * 3)

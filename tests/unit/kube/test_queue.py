@@ -187,3 +187,15 @@ def test_a_closed_queue_has_no_delays() -> None:
         return len(queue)
 
     assert run(main()) == 0
+
+
+def test_a_worker_that_leaves_as_it_is_woken_leaves_the_key_to_another() -> None:
+    async def main() -> str:
+        queue: WorkQueue[str] = WorkQueue()
+        leaving, staying = (asyncio.create_task(queue.get()) for _ in range(2))
+        await asyncio.sleep(1.0)
+        queue.add("a")
+        leaving.cancel()
+        return await staying
+
+    assert run(main()) == "a"
