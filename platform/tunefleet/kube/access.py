@@ -77,6 +77,12 @@ class Access:
         """The API server's address."""
         return str(self._configuration.host)
 
+    @property
+    def proxy(self) -> str | None:
+        """The proxy on the way to it, if any."""
+        proxy: str | None = self._rest.proxy
+        return proxy
+
     @contextlib.asynccontextmanager
     async def call(self, call: Call) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send a request; its answer, whatever its status, while the context lasts.

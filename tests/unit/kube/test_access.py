@@ -173,3 +173,43 @@ def test_without_any_cluster_the_remedy_is_told(
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     with pytest.raises(NoCluster, match="set KUBECONFIG, or run as a pod"):
         asyncio.run(connect(tmp_path / "nothing", user_agent="tests"))
+
+
+@pytest.mark.parametrize(
+    ("environment", "cluster", "proxy"),
+    [
+        ({"https_proxy": "http://proxy:3128"}, {}, "http://proxy:3128"),
+        ({"https_proxy": "http://proxy:3128", "no_proxy": "api.example"}, {}, None),
+        ({"https_proxy": "http://proxy:3128"}, {"proxy-url": "http://own:1"}, "http://own:1"),
+        ({"http_proxy": "http://proxy:3128"}, {}, None),
+    ],
+    ids=[
+        "the environment's proxy is used",
+        "unless the server is excepted",
+        "a kubeconfig's own goes first",
+        "another scheme's is not",
+    ],
+)
+def test_a_server_is_reached_through_the_proxy_that_kubectl_takes(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    environment: dict[str, str],
+    cluster: dict[str, str],
+    proxy: str | None,
+) -> None:
+    for name in ("http_proxy", "https_proxy", "no_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    path = _kubeconfig(tmp_path, "https://api.example:6443", {})
+    said = json.loads(path.read_text())
+    said["clusters"][0]["cluster"] |= cluster
+    path.write_text(json.dumps(said))
+
+    async def main() -> str | None:
+        access = await from_kubeconfig(path, user_agent="tests")
+        await access.close()
+        return access.proxy
+
+    assert asyncio.run(main()) == proxy

@@ -358,6 +358,16 @@ def test_a_list_is_of_its_namespace_and_labels() -> None:
     with_server(test)
 
 
+def test_a_list_that_is_cut_short_is_no_list() -> None:
+    async def test(server: FakeServer, client: Client) -> None:
+        server.answers.append(Answer(200, b'{"items":[{"a":1},'))
+        with pytest.raises(ApiError) as caught:
+            await pages(client, 5)
+        assert caught.value.unreachable
+
+    with_server(test)
+
+
 def test_a_watch_says_what_happens_after_its_version() -> None:
     async def test(server: FakeServer, client: Client) -> None:
         server.put("old")

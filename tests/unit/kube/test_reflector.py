@@ -238,6 +238,23 @@ def test_a_forgotten_history_is_made_up_for_by_a_list(in_stream: bool) -> None:
     follow(test)
 
 
+def test_a_cut_after_a_good_while_is_no_trouble_and_no_pause(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "STEADY_SECONDS", 0.0)
+    monkeypatch.setattr(module, "FIRST_PAUSE", 60.0)
+    monkeypatch.setattr(module, "LONGEST_PAUSE", 60.0)
+
+    async def test(followed: Followed) -> None:
+        followed.server.cut_watches()
+        followed.server.put("b", size=2)
+        await followed.knows({"a": 1, "b": 2})
+        assert followed.reflector.trouble == ""
+
+    follow(test)
+    assert [record for record in caplog.records if record.name == "tunefleet.kube"] == []
+
+
 def test_an_object_deleted_and_made_again_in_between_is_another() -> None:
     async def test(followed: Followed) -> None:
         server = followed.server
