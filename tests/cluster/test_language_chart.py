@@ -11,7 +11,9 @@ from ruamel.yaml import YAML
 from tests.cluster.api import Api, administrator
 from tests.cluster.installed import CHART, rendered, run
 from tests.testbed.clusters import Cluster
+from tests.unit.render.test_profiles import OURS, pods
 from tunefleet.api.crd.resources import KINDS
+from tunefleet.api.profile import CertificatesSpec, ProfileSpec
 
 Manifest = Mapping[str, object]
 
@@ -81,6 +83,20 @@ def test_the_controllers_pod_is_at_home_in_a_restricted_namespace(
     loose = {**container, "securityContext": {}}
     body["spec"] = {**cast(Manifest, body["spec"]), "containers": [loose]}
     assert "violates PodSecurity" in api.call("POST", where, body).message
+
+
+@pytest.mark.parametrize("pod", ["prepare", "head", "workers"])
+def test_a_jobs_pods_are_at_home_in_a_restricted_namespace(
+    cluster: Cluster, api: Api, namespace: str, pod: str
+) -> None:
+    cluster.kubectl(
+        "label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted"
+    )
+    cluster.kubectl("wait", "--for=create", "serviceaccount/default", "--namespace", namespace)
+    found = pods(OURS.under(ProfileSpec(certificates=CertificatesSpec(config_map="site-ca"))))
+    body = {"metadata": {"name": pod}, "spec": found[pod]}
+    answer = api.call("POST", f"/api/v1/namespaces/{namespace}/pods?dryRun=All", body)
+    assert answer.code == 201, answer.message
 
 
 def test_one_namespace_alone_gives_no_right_in_another() -> None:

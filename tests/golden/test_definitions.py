@@ -51,6 +51,7 @@ BASE: dict[str, Any] = {
         "e": {"type": "number", "nullable": True},
     },
 }
+RULES = "x-kubernetes-validations"
 Change = Callable[[dict[str, Any]], object]
 
 NARROWER: dict[str, tuple[Change, str]] = {
@@ -75,6 +76,10 @@ NARROWER: dict[str, tuple[Change, str]] = {
     "a rule more": (
         lambda s: s["x-kubernetes-validations"].append({"rule": "self.a > 1"}),
         ": has a new rule: self.a > 1",
+    ),
+    "a rule about a text": (
+        lambda s: s["properties"]["b"].update({RULES: [{"rule": "self.matches('x')"}]}),
+        "b: has a new rule: self.matches",
     ),
     "what was kept is pruned": (
         lambda s: s["properties"]["d"].pop("x-kubernetes-preserve-unknown-fields"),

@@ -185,10 +185,13 @@ def duration_seconds(text: str) -> int:
     return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
+NO_TIME = "a duration of zero; write it like 90s, 30m, 6h or 1d12h"
+
+
 def _sane_duration(text: str) -> str:
     seconds = duration_seconds(text)
     if seconds == 0:
-        raise ValueError("a duration of zero; write it like 90s, 30m, 6h or 1d12h")
+        raise ValueError(NO_TIME)
     if seconds > _LONGEST:
         raise ValueError("a duration of more than ten years; write it like 90s, 30m or 6h")
     return text

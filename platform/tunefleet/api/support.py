@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from tunefleet.api.base import Check, Rule
+from tunefleet.api.base import NO_TIME, Check, Rule
 from tunefleet.api.errors import Problem
 from tunefleet.api.job import FineTuneJob, JobSpecBase
 
@@ -69,6 +69,10 @@ NAMED_FOR_PODS = Check(
     ("metadata", "name"),
     "give at most 63 lower-case letters, digits and hyphens that begin with a letter",
     values={"name": "self.metadata.name"},
+)
+LASTS = Check("self.matches('[1-9]')", NO_TIME)
+LASTS_OR_COUNTS = Check(
+    "type(self) == int || self == 'auto' || string(self).matches('[1-9]')", NO_TIME
 )
 ONE_TEXT = "`uri` takes one text on a cluster"
 """Rules that a cluster has beyond a laptop's."""

@@ -19,6 +19,7 @@ PIECES = {
         "Done when",
     ],
     "Never lose work, on any store": [*(f"{number}." for number in range(1, 8)), "Bad input"],
+    "The language and the rights on a cluster": ["Definitions", "Profiles", "Rights"],
 }
 BAD_INPUT = [
     "unknown key",

@@ -21,6 +21,8 @@ from tunefleet.api.profile import ProfileSpec
 from tunefleet.api.status import JobStatus
 from tunefleet.api.support import (
     IN_STORE,
+    LASTS,
+    LASTS_OR_COUNTS,
     LOCATIONS,
     NAMED_FOR_PODS,
     ONE_WORD,
@@ -207,6 +209,8 @@ JOBS = Kind(
         undefaulted=frozenset({"checkpoints.uri", "tracking.tensorboard"}),
         checks={
             "": (RUNS_NAMED,),
+            "budget.maxDuration": (LASTS,),
+            "checkpoints.every": (LASTS_OR_COUNTS,),
             **{path.removeprefix(SPEC): (IN_STORE,) for path in LOCATIONS},
         },
     ),
