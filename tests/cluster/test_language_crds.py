@@ -158,7 +158,7 @@ WRONG_SHAPES: dict[str, tuple[Values, str]] = {
     "saved without end": ({"checkpoints": {"uri": STORE, "every": "0s"}}, "a duration of zero;"),
     "no training rows": ({"data": {}}, "spec.data.train"),
     "a list of files": ({"data": {"train": {"uri": [STORE]}}}, "spec.data.train.uri"),
-    "going on from nothing": ({"model": {"from": {}}}, "spec.model.from.bundle"),
+    "going on from nothing": ({"model": {"from": {}}}, "spec.model.from"),
     "a budget without a limit": ({"budget": {}}, "spec.budget.maxDuration"),
     "quantised adapters": ({"model": {"name": "a", "method": {"type": "qlora"}}}, "method.type"),
     "suspension by budget": (
@@ -190,7 +190,6 @@ def test_a_wrong_shape_is_refused_with_its_field(
         {"trainig": {}},
         {"training": {"lr": 1}},
         {"serving": {"service": "reviews"}},
-        {"model": {"from": {"job": "earlier", "bundle": "s3://b/b"}}},
         {"workers": {"min": 1, "max": 2}},
         {"budget": {"maxDuration": "6h", "maxCost": "25.00"}},
         {"model": {"name": "a", "trustRemoteCode": True}},

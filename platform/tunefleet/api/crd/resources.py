@@ -182,6 +182,13 @@ def _below_spec(paths: Mapping[str, object], *, words: bool) -> frozenset[str]:
     return frozenset(path.removeprefix(SPEC) for path in paths if (path in ONE_WORD) is words)
 
 
+def _left_alone(alternatives: Mapping[str, str]) -> frozenset[str]:
+    """Fields that must be given since the only other one is not offered."""
+    return frozenset(
+        left for other, left in alternatives.items() if f"{SPEC}{other}" in REFUSED_ON_CLUSTER
+    )
+
+
 JOBS = Kind(
     kind="FineTuneJob",
     plural="finetunejobs",
@@ -203,8 +210,9 @@ JOBS = Kind(
         withheld=_below_spec(REFUSED_ON_CLUSTER, words=False),
         words={path.removeprefix(SPEC): frozenset({word}) for path, word in ONE_WORD.items()},
         texts=frozenset({"data.train.uri", "data.validation.uri", "data.test.uri"}),
-        # What is left where its alternative is not offered.
-        needed=frozenset({"budget.maxDuration", "model.from.bundle"}),
+        needed=_left_alone(
+            {"budget.maxCost": "budget.maxDuration", "model.from.job": "model.from.bundle"}
+        ),
         # `tensorboard: false` has to be written: a server's default would name a tracker.
         undefaulted=frozenset({"checkpoints.uri", "tracking.tensorboard"}),
         checks={
