@@ -29,7 +29,8 @@ def stage(kuberay: Cluster, namespace: str) -> Iterator[Players]:
 
 @pytest.fixture
 def apply(kuberay: Cluster, namespace: str) -> Callable[[], None]:
-    return lambda: kuberay.apply(ray_job("pair", "localhost/none:1"), namespace=namespace)
+    job = ray_job("pair", "localhost/none:1", "SidecarMode")
+    return lambda: kuberay.apply(job, namespace=namespace)
 
 
 @pytest.fixture

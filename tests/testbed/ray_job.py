@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+Mode = Literal["K8sJobMode", "SidecarMode"]
 STRICT = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
 LIMITS = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
@@ -15,8 +18,9 @@ _COUNT = (
 )
 
 
-def ray_job(name: str, image: str) -> dict[str, object]:
+def ray_job(name: str, image: str, mode: Mode) -> dict[str, object]:
     """A head and two workers, and a driver that counts them and fails when one is missing."""
+    submitter = {"submitterPodTemplate": _pod(image, "1Gi")} if mode == "K8sJobMode" else {}
     workers = {
         "groupName": "workers",
         "replicas": 2,
@@ -37,7 +41,8 @@ def ray_job(name: str, image: str) -> dict[str, object]:
         "metadata": {"name": name},
         "spec": {
             "entrypoint": f'python -c "{_COUNT}"',
-            "submissionMode": "SidecarMode",
+            "submissionMode": mode,
+            **submitter,
             "backoffLimit": 0,
             "shutdownAfterJobFinishes": True,
             "rayClusterSpec": cluster,

@@ -52,7 +52,7 @@ def test_a_ray_job_gets_its_head_and_two_workers_and_ends_well(
     cluster: Cluster, namespace: str, runtime_image: str
 ) -> None:
     """Without wget in the image no pod of it would ever be ready, and only events would say so."""
-    cluster.apply(ray_job("pair", runtime_image), namespace=namespace)
+    cluster.apply(ray_job("pair", runtime_image, "K8sJobMode"), namespace=namespace)
     get = ("get", "rayjob", "pair", "--namespace", namespace, "--output=json")
     life: list[str] = []
     deadline = time.monotonic() + 270
