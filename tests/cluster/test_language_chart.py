@@ -26,6 +26,8 @@ CHOICES = {
         "--set=rbac.ownerReferencesPermissionEnforcement=true",
         "--set=imagePullSecrets[0].name=registry",
         "--set=controller.priorityClassName=system-cluster-critical",
+        "--set=networkPolicies.metricsFrom={monitoring}",
+        "--set=networkPolicies.egress={10.0.0.0/8,203.0.113.7/32}",
         "--set=controller.nodeSelector.disk=ssd",
         "--set=controller.tolerations[0].operator=Exists",
         "--set=controller.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution=null",
@@ -139,6 +141,7 @@ def test_one_replica_has_no_disruption_budget_that_would_stop_a_drain() -> None:
         ("jobNamespaces={a,a}", "jobNamespaces"),
         ("onlyNamespace=A", "onlyNamespace"),
         ("admission.exempt={everybody}", "exempt"),
+        ("networkPolicies.egress={everywhere}", "egress"),
     ],
     ids=lambda value: value,
 )

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import cast
 
 import pytest
 from pydantic import ValidationError
+from ruamel.yaml import YAML
 
 from docs.reference.generate import CRDS
 from tests.cluster.api import APPLY, MERGE, Answer, Api, administrator
 from tests.cluster.language import CASES, RIGHT, STORE, Values
 from tests.testbed.clusters import Cluster
+from tests.unit.house.tree import ROOT as HOUSE
 from tunefleet.api.attempt import AttemptSpec, Stage
 from tunefleet.api.base import in_one_line
 from tunefleet.api.crd.resources import ATTEMPTS, GROUP, JOBS, VERSION
@@ -144,6 +147,16 @@ def rules_of(node: Mapping[str, object], path: str) -> Iterator[tuple[str, Mappi
 def hits(path: str, rule: Mapping[str, str], field: str, message: str) -> bool:
     pattern = re.sub(r"\\\(\w+\\\)", ".*", re.escape(rule["message"]))
     return field == path and re.fullmatch(pattern, message) is not None
+
+
+@pytest.mark.parametrize(
+    "path", sorted((HOUSE / "jobs" / "cluster").glob("*.yaml")), ids=lambda path: path.name
+)
+def test_a_job_that_comes_with_the_project_is_taken(api: Api, home: str, path: Path) -> None:
+    body = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    answer = tried(api, home, body)
+    assert answer.code == 201, answer.message
+    assert unsupported_on_cluster(FineTuneJob.model_validate(body)) == []
 
 
 WRONG_SHAPES: dict[str, tuple[Values, str]] = {
