@@ -24,7 +24,13 @@ PROFILE: dict[str, object] = {
     "resources": {"gpu": 1, "cpu": 4, "memory": "16Gi"},
     "accelerator": {"name": "L4", "memory": "24Gi", "bf16": True},
     "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
-    "limits": {"maxWorkers": 4, "maxGpus": 2, "locations": ["s3://bucket/"]},
+    "limits": {
+        "maxWorkers": 4,
+        "maxGpus": 2,
+        "locations": ["s3://bucket/"],
+        "serviceAccounts": ["default", "trainer"],
+        "secrets": ["bucket"],
+    },
 }
 
 
@@ -103,6 +109,8 @@ BEYOND: dict[str, Values] = {
     },
     "a model of another bucket": {"model": {"uri": "s3://bucket-b/m"}},
     "a bundle of another bucket": {"model": {"from": {"bundle": "s3://bucketb/m"}}},
+    "a service account that is not allowed": {"credentials": {"serviceAccountName": "admin"}},
+    "a secret that is not allowed": {"credentials": {"secretRefs": ["bucket", "payroll"]}},
     "runs in another bucket": {"checkpoints": {"uri": "s3://elsewhere"}},
 }
 
@@ -129,8 +137,15 @@ def test_a_job_beyond_a_limit_is_told_the_same_by_server_and_controller(
         {"workers": {"count": 4, "resources": {"gpu": 0}}},
         {"data": {"train": {"uri": "s3://bucket/a.csv"}, "validation": {"fraction": 0.2}}},
         {"model": {"from": {"bundle": "s3://bucket/earlier"}}},
+        {"credentials": {"serviceAccountName": "trainer", "secretRefs": ["bucket"]}},
     ],
-    ids=["at the limit of GPUs", "at the limit of workers", "own bucket", "an earlier bundle"],
+    ids=[
+        "at the limit of GPUs",
+        "at the limit of workers",
+        "own bucket",
+        "an earlier bundle",
+        "own rights",
+    ],
 )
 def test_a_job_within_the_limits_is_taken(home: Home, spec: Values) -> None:
     answer = home.tried(home.job(spec))

@@ -15,7 +15,7 @@ from pydantic import Field, StringConstraints
 
 from tunefleet.api.base import Check, DnsLabel, Name, Rule, Spec
 from tunefleet.api.errors import Problem
-from tunefleet.api.job import MEMORY_PATTERN, FineTuneJob, ResourcesSpec
+from tunefleet.api.job import MEMORY_PATTERN, CredentialsSpec, FineTuneJob, ResourcesSpec
 from tunefleet.api.support import all_locations
 
 VARIABLE_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
@@ -73,6 +73,8 @@ class LimitsSpec(Spec):
     max_gpus: Annotated[int, Field(ge=0, le=4096)] | None = None
     locations: Annotated[list[Prefix], Field(min_length=1, max_length=64)] | None = None
     namespaces: Annotated[list[DnsLabel], Field(min_length=1, max_length=256)] | None = None
+    service_accounts: Annotated[list[DnsLabel], Field(min_length=1, max_length=64)] | None = None
+    secrets: Annotated[list[DnsLabel], Field(max_length=64)] | None = None
 
 
 class ProfileSpec(Spec):
@@ -140,8 +142,30 @@ NAMESPACES = Check(
     "name another profile; `kubectl get computeprofiles` lists them",
     values={"profile": "params.metadata.name", "namespace": "object.metadata.namespace"},
 )
-LIMIT_CHECKS = (NAMESPACES, WORKERS, GPUS, LOCATIONS)
+ACCOUNTS = Check(
+    f"!has({_LIMITS}.serviceAccounts) || variables.account in {_LIMITS}.serviceAccounts",
+    "the profile {profile} does not allow the service account {account}",
+    ("spec", "credentials", "serviceAccountName"),
+    "name one of {allowed}",
+    values={
+        "profile": "params.metadata.name",
+        "account": "variables.account",
+        "allowed": f"{_LIMITS}.serviceAccounts.join(', ')",
+    },
+)
+_NOT_GIVEN = f"variables.secrets.filter(each, !(each in {_LIMITS}.secrets))"
+SECRETS = Check(
+    f"!has({_LIMITS}.secrets) || {_NOT_GIVEN}.size() == 0",
+    "the profile {profile} does not allow the secret {secret}",
+    ("spec", "credentials", "secretRefs"),
+    "remove it, or have it allowed",
+    values={"profile": "params.metadata.name", "secret": f"{_NOT_GIVEN}[0]"},
+)
+LIMIT_CHECKS = (NAMESPACES, WORKERS, GPUS, LOCATIONS, ACCOUNTS, SECRETS)
 """What an API server tests, with ``params`` for the profile and the variables below."""
+
+DEFAULT_ACCOUNT = "default"
+"""The service account of a job that names none."""
 
 _TEXTS = ("model.uri", "data.train.uri", "checkpoints.uri")
 _DEEPER = (
@@ -156,6 +180,14 @@ POLICY_VARIABLES = {
     "gpus": (
         "variables.workers * (has(object.spec.workers.resources.gpu) "
         f"? object.spec.workers.resources.gpu : has({_RESOURCES}.gpu) ? {_RESOURCES}.gpu : 0)"
+    ),
+    "account": (
+        "has(object.spec.credentials) && has(object.spec.credentials.serviceAccountName) "
+        f"? object.spec.credentials.serviceAccountName : '{DEFAULT_ACCOUNT}'"
+    ),
+    "secrets": (
+        "has(object.spec.credentials) && has(object.spec.credentials.secretRefs) "
+        "? object.spec.credentials.secretRefs : []"
     ),
     "locations": "["
     + ", ".join(
@@ -199,13 +231,23 @@ def _beyond(job: FineTuneJob, name: str, limits: LimitsSpec) -> Iterator[Rule]:
         yield WORKERS.broken(asked=str(workers), profile=name, most=str(limits.max_workers))
     if limits.max_gpus is not None and gpus > limits.max_gpus:
         yield GPUS.broken(asked=str(gpus), profile=name, most=str(limits.max_gpus))
-    if limits.locations is None:
-        return
-    allowed = tuple(limits.locations)
-    for _, uri in all_locations(job.spec):
-        if isinstance(uri, str) and not uri.startswith(allowed):
-            yield LOCATIONS.broken(uri=uri, profile=name, allowed=" or ".join(allowed))
-            return
+    allowed = tuple(limits.locations) if limits.locations is not None else ("",)
+    outside = [uri for _, uri in all_locations(job.spec) if isinstance(uri, str)]
+    outside = [uri for uri in outside if not uri.startswith(allowed)]
+    if outside:
+        yield LOCATIONS.broken(uri=outside[0], profile=name, allowed=" or ".join(allowed))
+    yield from _borrowed(job, name, limits)
+
+
+def _borrowed(job: FineTuneJob, name: str, limits: LimitsSpec) -> Iterator[Rule]:
+    """Rights that a job would borrow."""
+    given = job.spec.credentials or CredentialsSpec()
+    account, accounts = given.service_account_name or DEFAULT_ACCOUNT, limits.service_accounts
+    if accounts is not None and account not in accounts:
+        yield ACCOUNTS.broken(profile=name, account=account, allowed=", ".join(accounts))
+    strange = [each for each in given.secret_refs if each not in (limits.secrets or ())]
+    if limits.secrets is not None and strange:
+        yield SECRETS.broken(profile=name, secret=strange[0])
 
 
 class ProfileMetadata(Spec):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from tunefleet.api.attempt import ATTEMPT_ENVIRONMENT, NAMESPACE_ENVIRONMENT
 from tunefleet.api.job import FineTuneJob
+from tunefleet.api.profile import DEFAULT_ACCOUNT
 from tunefleet.plan.processes import MALLOC, RAY
 from tunefleet.render import names
 from tunefleet.render.settings import Runtime
@@ -65,7 +66,7 @@ def template(
             "annotations": dict(ANNOTATIONS),
         },
         "spec": {
-            "serviceAccountName": account or "default",
+            "serviceAccountName": account or DEFAULT_ACCOUNT,
             "automountServiceAccountToken": True,
             "enableServiceLinks": False,
             **_pull_secrets(runtime),

@@ -85,6 +85,30 @@ BEYOND: dict[str, tuple[Mapping[str, object], Mapping[str, object], str, str]] =
         "spec",
         "`s3://team-b/runs` is not among the locations of the profile l4",
     ),
+    "a service account that is not allowed": (
+        {"credentials": {"serviceAccountName": "admin"}},
+        {"limits": {"serviceAccounts": ["trainer", "default"]}},
+        "spec.credentials.serviceAccountName",
+        "the profile l4 does not allow the service account admin",
+    ),
+    "no service account where one is to be named": (
+        {},
+        {"limits": {"serviceAccounts": ["trainer"]}},
+        "spec.credentials.serviceAccountName",
+        "the profile l4 does not allow the service account default",
+    ),
+    "a secret that is not allowed": (
+        {"credentials": {"secretRefs": ["bucket", "payroll"]}},
+        {"limits": {"secrets": ["bucket"]}},
+        "spec.credentials.secretRefs",
+        "the profile l4 does not allow the secret payroll",
+    ),
+    "any secret where there is to be none": (
+        {"credentials": {"secretRefs": ["bucket"]}},
+        {"limits": {"secrets": []}},
+        "spec.credentials.secretRefs",
+        "the profile l4 does not allow the secret bucket",
+    ),
     "another namespace": (
         {},
         {"limits": {"namespaces": ["research"]}},
@@ -110,8 +134,18 @@ def test_what_is_beyond_a_limit_is_named_with_the_limit(
         ({"workers": {"count": 2}}, {**GPU, "limits": {"maxWorkers": 2, "maxGpus": 2}}),
         ({}, {"limits": {"locations": ["s3://team/"], "namespaces": ["team"]}}),
         ({"workers": {"resources": {"gpu": 0}}}, {**GPU, "limits": {"maxGpus": 0}}),
+        (
+            {"credentials": {"serviceAccountName": "trainer", "secretRefs": ["bucket"]}},
+            {"limits": {"serviceAccounts": ["trainer"], "secrets": ["bucket", "hub"]}},
+        ),
     ],
-    ids=["no limits", "at the limits", "among the allowed", "no GPU asked where one is usual"],
+    ids=[
+        "no limits",
+        "at the limits",
+        "among the allowed",
+        "no GPU asked where one is usual",
+        "rights that are allowed",
+    ],
 )
 def test_a_job_within_the_limits_has_no_problem(
     asked: Mapping[str, object], given: Mapping[str, object]
