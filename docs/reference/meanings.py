@@ -120,6 +120,6 @@ PROFILE_MEANINGS: dict[str, str] = {
     "spec.limits.maxGpus": "The most GPUs of one job.",
     "spec.limits.locations": "What every location of a job begins with.",
     "spec.limits.namespaces": "The namespaces whose jobs may name the profile.",
-    "spec.limits.serviceAccounts": "The service accounts that a job may use (none named: `default`).",
+    "spec.limits.serviceAccounts": "The service accounts that a job may use.",
     "spec.limits.secrets": "The secrets that a job may name; an empty list: none.",
 }

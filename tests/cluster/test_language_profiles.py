@@ -144,7 +144,7 @@ def test_a_job_beyond_a_limit_is_told_the_same_by_server_and_controller(
         "at the limit of workers",
         "own bucket",
         "an earlier bundle",
-        "own rights",
+        "rights that are allowed",
     ],
 )
 def test_a_job_within_the_limits_is_taken(home: Home, spec: Values) -> None:
