@@ -11,7 +11,7 @@ from typing import get_args
 
 import click
 
-from tests.testbed import bed_s3, image, kuberay, life
+from tests.testbed import bed_s3, image, kuberay, life, parts
 from tests.testbed.bed import Bed, BedError, chosen_name
 
 
@@ -102,8 +102,10 @@ def s3(bed: Bed, secret: str | None) -> None:
 @click.argument("kind", type=click.Choice(get_args(life.Kind)), default="cp")
 @click.option("--install", is_flag=True, help="Install missing Debian packages.")
 def build(kind: life.Kind, install: bool) -> None:
-    """Build the servers and start none."""
-    life.prepare(kind, install=install, say=_clock())
+    """Build the servers, and helm for tests of the chart; start none."""
+    say = _clock()
+    life.prepare(kind, install=install, say=say)
+    parts.build([parts.HELM], say=say)
 
 
 def _clock() -> Callable[[str], None]:

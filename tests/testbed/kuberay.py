@@ -27,13 +27,16 @@ CRDS = ("rayclusters.ray.io", "rayjobs.ray.io", "rayservices.ray.io")
 
 def up(bed: Bed, *, say: Callable[[str], None]) -> None:
     """Install it, or bring it to this version; returns when it is ready."""
-    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
-    apply(bed, namespace)
     processes = Processes(bed.run)
     if processes.pid("kubelet") is not None:
         processes.stop(PROCESS)  # of the time before the bed had a node: one is enough
-        _deploy(bed)
-    else:
+        if not _is_deployed(bed):
+            namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+            apply(bed, namespace)
+            _deploy(bed)
+        status = ("rollout", "status", f"deployment/{PROCESS}", "--timeout=180s")
+        output(kubectl(bed, "--namespace", NAMESPACE, *status), seconds=200)
+    elif processes.pid(PROCESS) is None:
         crds = output(kubectl(bed, "kustomize", KUBERAY.folder / "config" / "crd"))
         _apply_text(bed, crds)
         start_beside(bed)
@@ -57,8 +60,18 @@ def start_beside(bed: Bed) -> None:
         processes.wait(PROCESS, lambda: _healthy(probes), seconds=120)
 
 
+def _is_deployed(bed: Bed) -> bool:
+    image = "jsonpath={.spec.template.spec.containers[0].image}"
+    get = ("get", "deployment", PROCESS, "--ignore-not-found", "--output", image)
+    return output(kubectl(bed, "--namespace", NAMESPACE, *get)) == f"{_IMAGE}:{_digest()}"
+
+
+def _digest() -> str:
+    return KUBERAY.folder.name.rsplit("-", 1)[1]
+
+
 def _deploy(bed: Bed) -> None:
-    digest = KUBERAY.folder.name.rsplit("-", 1)[1]
+    digest = _digest()
     image = images.Small(f"{_IMAGE}:{digest}", {"manager": KUBERAY.path(PROCESS)}, {}, ["/manager"])
     if image.name not in images.present(bed):
         image.load(bed)
@@ -81,8 +94,6 @@ def _deploy(bed: Bed) -> None:
     }
     (folder / "kustomization.yaml").write_text(json.dumps(kustomization))
     _apply_text(bed, output(kubectl(bed, "kustomize", folder)))
-    status = ("rollout", "status", f"deployment/{PROCESS}", "--timeout=180s")
-    output(kubectl(bed, "--namespace", NAMESPACE, *status), seconds=200)
 
 
 def _apply_text(bed: Bed, manifests: str) -> None:
