@@ -179,7 +179,14 @@ class Demo:
         )
 
     def delete(self) -> None:
-        """Take the namespace away, and with it the job and everything it made."""
+        """Take away the job's namespace with everything in it, and the controller."""
+        uninstall = [helm(), "uninstall", "tunefleet", "--namespace", SYSTEM, "--ignore-not-found"]
+        subprocess.run(
+            [*uninstall, "--kubeconfig", str(self._bed.kubeconfig)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=True,
+        )
         self.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s")
 
     def _apply(self, body: dict[str, object]) -> None:
