@@ -123,6 +123,8 @@ def _found_model(job: FineTuneJob, facts: Facts, cache: Path) -> Path:
     if in_store(source):
         skip = () if job.spec.model.from_ is not None else model_files.PICKLES
         return Copies(cache).folder(source, skip)
+    if job.spec.model.from_ is not None:
+        return Path(source.removeprefix("file://"))
     model = job.spec.model
     if model.name is not None and facts.model.revision:
         model = model.model_copy(update={"revision": facts.model.revision})

@@ -64,14 +64,14 @@ def prepare(
     *,
     cache: Path,
     progress: Progress | None = None,
-    model_path: Path | None = None,
+    model: ModelFolder | None = None,
 ) -> Prepared:
     """Find out the facts of a job. ``base``: the folder that relative paths start from.
 
-    ``model_path`` replaces the job's model (for one that was looked up elsewhere). Raises
+    ``model`` replaces the job's model (for one that was looked up elsewhere). Raises
     ``DataError``, ``ModelError`` or ``StorageError`` with all problems at once.
     """
-    return _Preparation(job, base.resolve(), cache.absolute(), progress or _quiet, model_path).go()
+    return _Preparation(job, base.resolve(), cache.absolute(), progress or _quiet, model).go()
 
 
 def _quiet(stage: str, done: int, total: int) -> None:
@@ -87,14 +87,14 @@ class _Preparation:
         base: Path,
         cache: Path,
         progress: Progress,
-        model_path: Path | None,
+        model: ModelFolder | None,
     ) -> None:
         self._job = job
         self._spec = job.spec
         self._base = base
         self._cache = cache
         self._progress = progress
-        self._model_path = model_path
+        self._model = model
         self._began = time.monotonic()
         self._columns = self._spec.declaration.columns(self._spec.options)
         self._copies = Copies(cache, progress)
@@ -145,10 +145,11 @@ class _Preparation:
     # -- the parts ----------------------------------------------------------------------
 
     def _find_model(self) -> ModelFolder:
-        if self._model_path is not None:
-            folder = ModelFolder(self._model_path, str(self._model_path))
-        else:
-            folder = self._fetched_model() or model_files.find_model(self._spec.model, self._base)
+        folder = (
+            self._model
+            or self._fetched_model()
+            or model_files.find_model(self._spec.model, self._base)
+        )
         model_files.check_model(folder.path)
         return folder
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunefleet.api.errors import ModelError
 from tunefleet.verbs.jobfile import JobFile
 
 if TYPE_CHECKING:
+    from tunefleet.data.model_files import ModelFolder
     from tunefleet.train.prepare import Prepared
 
 
@@ -30,15 +30,16 @@ def prepare_job(file: JobFile, progress: Callable[[str, int, int], None] | None 
         file.base,
         cache=cache_root(),
         progress=progress,
-        model_path=_tuned_model(file),
+        model=_tuned_model(file),
     )
 
 
-def _tuned_model(file: JobFile) -> Path | None:
+def _tuned_model(file: JobFile) -> ModelFolder | None:
     """The folder of the model that ``model.from.job`` names; None without it."""
     source = file.job.spec.model.from_
     if source is None or source.job is None:
         return None
+    from tunefleet.data.model_files import ModelFolder
     from tunefleet.evaluate.result import Outcome
     from tunefleet.storage.run import RunStore
     from tunefleet.storage.store import open_store
@@ -48,7 +49,8 @@ def _tuned_model(file: JobFile) -> Path | None:
     for run in reversed(RunStore.all(store, file.job.metadata.namespace, source.job)):
         found = run.get_json("report/outcome.json")
         if found is not None:
-            return bundle_folder(Outcome.from_json(json.dumps(found)).bundle)
+            bundle = Outcome.from_json(json.dumps(found)).bundle
+            return ModelFolder(bundle_folder(bundle), bundle.uri)
     raise ModelError(
         f"spec.model.from.job: no finished run of {source.job!r} in {store.uri}",
         remedy="finish that job first, or name its bundle with spec.model.from.bundle",

@@ -21,7 +21,6 @@ HERE = "lies in no object store, so no cluster can read it"
 REFUSED: dict[str, tuple[Mapping[str, object], str]] = {
     "spec.serving": ({"serving": {}}, "`serving` is not supported"),
     "spec.budget.maxCost": ({"budget": {"maxCost": "1"}}, "`maxCost` is not supported"),
-    "spec.model.from.job": ({"model": {"from": {"job": "first"}}}, "`job` is not supported"),
     "spec.workers.min": ({"workers": {"min": 1, "max": 2}}, "`min` is not supported"),
     "spec.workers.max": ({"workers": {"min": 1, "max": 2}}, "`max` is not supported"),
     "spec.model.trustRemoteCode": (
