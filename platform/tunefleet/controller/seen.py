@@ -110,6 +110,19 @@ class AttemptSeen(Seen):
     status: _AttemptStatusSeen = _AttemptStatusSeen()
 
 
+class Told(_Lenient):
+    """A condition of somebody else's object."""
+
+    type: str
+    status: str
+    reason: str = ""
+    message: str = ""
+
+
+class _RayClusterStatus(_Lenient):
+    conditions: list[Told] = []
+
+
 class _RayJobStatus(_Lenient):
     job_status: str = ""
     job_deployment_status: str = ""
@@ -117,6 +130,7 @@ class _RayJobStatus(_Lenient):
     message: str = ""
     end_time: str | None = None
     ray_cluster_name: str = ""
+    ray_cluster_status: _RayClusterStatus = _RayClusterStatus()
 
 
 class RayJobSeen(Seen):
@@ -129,16 +143,17 @@ class RayJobSeen(Seen):
         """Whether KubeRay does nothing more with it."""
         return self.status.job_deployment_status in {"Complete", "Failed", "ValidationFailed"}
 
-
-class _JobCondition(_Lenient):
-    type: str
-    status: str
-    reason: str = ""
-    message: str = ""
+    @property
+    def refused_pods(self) -> str:
+        """Why the API server refuses its pods (a quota, a policy); "" while it does not."""
+        for condition in self.status.ray_cluster_status.conditions:
+            if condition.type == "ReplicaFailure" and condition.status == "True":
+                return condition.message
+        return ""
 
 
 class _PrepareStatus(_Lenient):
-    conditions: list[_JobCondition] = []
+    conditions: list[Told] = []
     failed: int = 0
     active: int = 0
 
@@ -180,13 +195,6 @@ class _Container(_Lenient):
     last_state: _ContainerState = _ContainerState()
 
 
-class _PodCondition(_Lenient):
-    type: str
-    status: str
-    reason: str = ""
-    message: str = ""
-
-
 class _PodSpec(_Lenient):
     node_name: str = ""
 
@@ -195,7 +203,7 @@ class _PodStatus(_Lenient):
     phase: str = ""
     reason: str = ""
     message: str = ""
-    conditions: list[_PodCondition] = []
+    conditions: list[Told] = []
     container_statuses: list[_Container] = []
     init_container_statuses: list[_Container] = []
 

@@ -1,8 +1,9 @@
 """The RayJob of an attempt that trains: a head without work, and one pod a worker. Pure.
 
 Decides how the attempt is run by KubeRay, frozen once rendered: no retry of its own, the
-cluster taken away at the end, token authentication on, the submitter beside the head (its
-end is the attempt's end), no autoscaler. The entrypoint is a constant.
+cluster taken away at the end, token authentication on, no autoscaler. A pod of ours submits the
+driver, once: the submitter that KubeRay would put beside the head does not keep the restricted
+profile. The entrypoint is a constant.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from tunefleet.render.settings import Runtime
 API_VERSION = "ray.io/v1"
 ENTRYPOINT = "tunefleet pod train"
 HEAD_RESOURCES = Resources(cpu=0.25, memory="4Gi")
+SUBMITTER_RESOURCES = Resources(cpu=0.05, memory="512Mi")
 
 # Head loss must end the attempt: a head that comes back knows nothing of what ran before.
 _ANNOTATIONS = {"ray.io/disable-provisioned-head-restart": "true"}
@@ -41,7 +43,17 @@ def ray_job(
         },
         "spec": {
             "entrypoint": ENTRYPOINT,
-            "submissionMode": "SidecarMode",
+            "submissionMode": "K8sJobMode",
+            "submitterConfig": {"backoffLimit": 0},
+            "submitterPodTemplate": template(
+                job,
+                attempt,
+                runtime,
+                SUBMITTER_RESOURCES,
+                container={},
+                grace_seconds=NOTHING_TO_SAVE,
+                spec={"restartPolicy": "Never"},
+            ),
             "backoffLimit": 0,
             "shutdownAfterJobFinishes": True,
             "ttlSecondsAfterFinished": 0,

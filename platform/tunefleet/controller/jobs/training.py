@@ -21,7 +21,7 @@ from tunefleet.controller.jobs.decision import Create, Deciding, Decision, Delet
 from tunefleet.controller.jobs.evidence import Evidence
 from tunefleet.controller.jobs.summary import Story
 from tunefleet.controller.kinds import RAY_JOBS
-from tunefleet.controller.seen import AttemptSeen, PodSeen
+from tunefleet.controller.seen import AttemptSeen, PodSeen, RayJobSeen
 from tunefleet.plan.document import Plan
 from tunefleet.plan.nodes import machine_of
 from tunefleet.plan.planner import make_plan
@@ -65,9 +65,11 @@ def train(here: Deciding, attempt: AttemptSeen) -> Decision:
     if found.ended:
         waited = seconds_since(found.status.end_time, here.now)
         if waited < WORD_SECONDS:
-            return here.told(_follow(story, attempt, pods), again=WORD_SECONDS - waited + 0.5)
+            return here.told(
+                _follow(story, attempt, found, pods), again=WORD_SECONDS - waited + 0.5
+            )
         return _again(here, story, attempt, evidence.of_the_end(found, pods))
-    return here.told(_follow(story, attempt, pods))
+    return here.told(_follow(story, attempt, found, pods))
 
 
 def manifest_of(spec: AttemptSpec) -> FineTuneJob:
@@ -113,11 +115,13 @@ def _launch(here: Deciding, story: Story, attempt: AttemptSeen) -> Decision:
     return here.told(story, create=Create(RAY_JOBS, body))
 
 
-def _follow(story: Story, attempt: AttemptSeen, pods: tuple[PodSeen, ...]) -> Story:
+def _follow(
+    story: Story, attempt: AttemptSeen, found: RayJobSeen, pods: tuple[PodSeen, ...]
+) -> Story:
     progress = attempt.status.progress
     if progress is None:
         story.phase, story.reason = JobPhase.LAUNCHING, Reason.LAUNCHING
-        stuck = evidence.waiting_for(pods)
+        stuck = " ".join(found.refused_pods.split()) or evidence.waiting_for(pods)
         run = f"attempt {attempt.spec.number}: {evidence.running(pods)} of {len(pods)} pods run"
         story.message = f"{run}; {stuck}" if stuck else run
         return story
