@@ -317,16 +317,17 @@ class World:
         if name is not None:
             self.objects["Pod", f"{name}-train"]["status"] = {"phase": "Failed"}
             stamp = self.now.strftime("%Y-%m-%dT%H:%M:%SZ")
-            self.touch(
-                ("RayJob", name),
-                {"jobDeploymentStatus": "Failed", "reason": "AppFailed", "endTime": stamp},
-            )
+            if ("RayJob", name) in self.objects:
+                self.touch(
+                    ("RayJob", name),
+                    {"jobDeploymentStatus": "Failed", "reason": "AppFailed", "endTime": stamp},
+                )
 
     def ray_job_is_deleted(self) -> None:
         """Somebody deletes the RayJob by hand; its pods go a moment later."""
         name = self.training()
         if name is not None:
-            del self.objects["RayJob", name]
+            self.objects.pop(("RayJob", name), None)
             del self.objects["Pod", f"{name}-train"]
 
     def kuberay_cleans(self) -> None:
