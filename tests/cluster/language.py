@@ -106,6 +106,9 @@ CASES: dict[str, tuple[Values, Values]] = {
     "a bundle on one machine": _model(
         {"from": {"bundle": "file:///b"}}, {"from": {"bundle": "s3://b/b"}}
     ),
+    "going on from nothing": _model({"from": {}}, TUNED),
+    "going on from two": _model({"from": {"job": "x", "bundle": "s3://b/b"}}, TUNED),
+    "going on from itself": _model({"from": {"job": "made"}}, {"from": {"job": "other"}}),
     "adapters of full training": _model(
         {**NAME, "method": {"type": "full", "lora": {}}},
         {**NAME, "method": {"type": "lora", "lora": {}}},

@@ -87,7 +87,7 @@ def test_the_controllers_pod_is_at_home_in_a_restricted_namespace(
     assert "violates PodSecurity" in api.call("POST", where, body).message
 
 
-@pytest.mark.parametrize("pod", ["prepare", "head", "workers"])
+@pytest.mark.parametrize("pod", ["prepare", "submits", "head", "workers"])
 def test_a_jobs_pods_are_at_home_in_a_restricted_namespace(
     cluster: Cluster, api: Api, namespace: str, pod: str
 ) -> None:

@@ -171,7 +171,6 @@ WRONG_SHAPES: dict[str, tuple[Values, str]] = {
     "saved without end": ({"checkpoints": {"uri": STORE, "every": "0s"}}, "a duration of zero;"),
     "no training rows": ({"data": {}}, "spec.data.train"),
     "a list of files": ({"data": {"train": {"uri": [STORE]}}}, "spec.data.train.uri"),
-    "going on from nothing": ({"model": {"from": {}}}, "spec.model.from"),
     "a budget without a limit": ({"budget": {}}, "spec.budget.maxDuration"),
     "quantised adapters": ({"model": {"name": "a", "method": {"type": "qlora"}}}, "method.type"),
     "suspension by budget": (

@@ -101,7 +101,7 @@ def report(who: Api, home: Home, name: str, namespace: str = "") -> Answer:
 
 
 PODS = {
-    "the pod of its prepare Job": (f"{OWN}-x7k2p", OWN, 200),
+    "the pod that prepares or submits": (f"{OWN}-x7k2p", OWN, 200),
     "its head": (f"{OWN}-b4d5f-head-q8w9z", OWN, 200),
     "one of its workers": (f"{OWN}-b4d5f-workers-worker-q8w9z", OWN, 200),
     "a pod of an attempt whose name goes on": (f"{OTHERS}-x7k2p", OWN, 422),

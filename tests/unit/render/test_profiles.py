@@ -37,13 +37,14 @@ def job() -> FineTuneJob:
 
 
 def pods(runtime: Runtime) -> dict[str, Any]:
-    """The pod specs of what prepares, of the head and of the workers."""
+    """The pod specs of what prepares and submits, of the head and of the workers."""
     prepares: Any = prepare_job(job(), "reviews-0a1b2-0", "u", runtime)
     plan = make_plan(job(), some_facts(), machine_of(job()))
     trains: Any = ray_job(job(), "reviews-0a1b2-1", "u", plan, runtime)
     cluster = trains["spec"]["rayClusterSpec"]
     return {
         "prepare": prepares["spec"]["template"]["spec"],
+        "submits": trains["spec"]["submitterPodTemplate"]["spec"],
         "head": cluster["headGroupSpec"]["template"]["spec"],
         "workers": cluster["workerGroupSpecs"][0]["template"]["spec"],
     }
@@ -58,7 +59,7 @@ def test_no_profile_changes_nothing() -> None:
     assert under({}) == pods(OURS)
 
 
-@pytest.mark.parametrize("pod", ["prepare", "head", "workers"])
+@pytest.mark.parametrize("pod", ["prepare", "submits", "head", "workers"])
 def test_every_pod_gets_the_image_its_secrets_and_the_sites_variables(pod: str) -> None:
     spec = {
         "image": "registry.example.com/ours@sha256:0",
@@ -87,8 +88,8 @@ def test_workers_alone_are_placed_on_the_profiles_machines() -> None:
     found = under({"nodeSelector": {"pool": "l4"}, "tolerations": [toleration]})
     assert found["workers"]["nodeSelector"] == {"pool": "l4"}
     assert found["workers"]["tolerations"] == [toleration]
-    assert all("nodeSelector" not in found[pod] for pod in ("prepare", "head"))
-    assert all("tolerations" not in found[pod] for pod in ("prepare", "head"))
+    assert all("nodeSelector" not in found[pod] for pod in ("prepare", "submits", "head"))
+    assert all("tolerations" not in found[pod] for pod in ("prepare", "submits", "head"))
 
 
 def test_a_plan_is_made_for_the_profiles_gpus() -> None:

@@ -210,9 +210,7 @@ JOBS = Kind(
         withheld=_below_spec(REFUSED_ON_CLUSTER, words=False),
         words={path.removeprefix(SPEC): frozenset({word}) for path, word in ONE_WORD.items()},
         texts=frozenset({"data.train.uri", "data.validation.uri", "data.test.uri"}),
-        needed=_left_alone(
-            {"budget.maxCost": "budget.maxDuration", "model.from.job": "model.from.bundle"}
-        ),
+        needed=_left_alone({"budget.maxCost": "budget.maxDuration"}),
         # `tensorboard: false` has to be written: a server's default would name a tracker.
         undefaulted=frozenset({"checkpoints.uri", "tracking.tensorboard"}),
         checks={
