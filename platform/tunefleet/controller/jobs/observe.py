@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from pydantic import ValidationError
 
@@ -33,6 +34,8 @@ from tunefleet.kube.cache import Cache
 from tunefleet.kube.client import Client
 from tunefleet.kube.errors import ApiError
 from tunefleet.plan.facts import Facts
+
+ChildT = TypeVar("ChildT", PrepareJobSeen, RayJobSeen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +100,11 @@ async def observe(
     observed = Observed(
         seen=seen,
         attempts=attempts,
-        prepare_job=caches.prepare_jobs.get(namespace, first.name) if first else None,
+        prepare_job=_own(caches.prepare_jobs, first) if first else None,
         ray_jobs={
             attempt.name: found
             for attempt in attempts
-            if (found := caches.ray_jobs.get(namespace, attempt.name)) is not None
+            if (found := _own(caches.ray_jobs, attempt)) is not None
         },
         pods={attempt.name: caches.pods.of(namespace, attempt.name) for attempt in attempts},
         kuberay=kuberay,
@@ -124,6 +127,12 @@ async def observe(
         facts=await _facts(client, first),
         frozen=frozen,
     )
+
+
+def _own(cache: Cache[ChildT], attempt: AttemptSeen) -> ChildT | None:
+    """An attempt's child; one that only has its name is somebody else's."""
+    found = cache.get(attempt.namespace, attempt.name)
+    return found if found is not None and found.owner_uid == attempt.uid else None
 
 
 def wants_spec(observed: Observed) -> bool:

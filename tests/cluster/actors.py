@@ -1,0 +1,140 @@
+"""Those who act beside the controller, played on a real API server where no pod runs.
+
+Decides nothing: the prepare pod's word, KubeRay's states and the driver's word are written as
+they write them. RayJobs of these tests are marked as another manager's (``managedBy``), so that a
+KubeRay operator on the same server leaves them to us.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.plans import some_facts
+from tunefleet.controller.kinds import ATTEMPTS, RAY_JOBS
+from tunefleet.kube.client import Client
+from tunefleet.kube.errors import ApiError
+from tunefleet.kube.resources import Manifest, Resource
+from tunefleet.render.names import JOB_LABEL
+
+BUNDLE = {"uri": "s3://models/runs/bundle/0123", "digest": "sha256:0123"}
+
+
+class Killed(BaseException):
+    """The controller is killed here: nothing of it runs any more, not even a handler."""
+
+
+class MortalClient(Client):
+    """A client whose process is killed before a write, or after it and before its reply."""
+
+    before: int | None = None
+    after: int | None = None
+    writes: list[str]
+
+    def count(self, before: int | None = None, after: int | None = None) -> None:
+        """Begin to count; writes are numbered from 0."""
+        self.before, self.after = before, after
+        self.writes = []
+
+    async def create(
+        self, resource: Resource, namespace: str | None, body: Manifest
+    ) -> dict[str, object]:
+        """Make an object; a RayJob of another manager's."""
+        if resource.kind == "RayJob":
+            made = json.loads(json.dumps(body))
+            made["spec"]["managedBy"] = "kueue.x-k8s.io/multikueue"
+            body = made
+        return await super().create(resource, namespace, body)
+
+    async def write(self, verb: str, resource: Resource, call: Any) -> dict[str, object]:
+        """A write, unless the process does not live to see it."""
+        number = len(self.writes)
+        if number == self.before:
+            self.before = None
+            raise Killed
+        self.writes.append(f"{verb} {resource.kind}")
+        found = await super().write(verb, resource, call)
+        if number == self.after:
+            self.after = None
+            raise Killed
+        return found
+
+
+@dataclass
+class Players:
+    """Prepare pod, KubeRay and driver of one namespace. ``client`` is an administrator's."""
+
+    client: Client
+    namespace: str
+    steps: dict[str, int] = field(default_factory=dict)
+
+    async def act(self) -> None:
+        """Everybody does one thing, if there is one to do."""
+        for attempt in await self._all(ATTEMPTS):
+            name = attempt["metadata"]["name"]
+            if attempt.get("status", {}).get("result"):
+                continue
+            if attempt["spec"]["stage"] == "Prepare":
+                await self._prepare(name)
+            else:
+                await self._train(name, attempt["spec"].get("command", "None"))
+
+    async def _prepare(self, name: str) -> None:
+        published = some_facts().model_dump(mode="json", by_alias=True, exclude_none=True)
+        status = {
+            "run": "run-0001",
+            "facts": published,
+            "result": {"phase": "Succeeded", "message": "1,000 rows to train on"},
+        }
+        await self.say(ATTEMPTS, name, status)
+
+    async def _train(self, name: str, command: str) -> None:
+        ours = [
+            o for o in await self._all(RAY_JOBS) if JOB_LABEL in o["metadata"].get("labels", {})
+        ]
+        if name not in [o["metadata"]["name"] for o in ours]:
+            return
+        step = self.steps.get(name, 0)
+        self.steps[name] = step + 1
+        if step == 0:
+            await self.say(
+                RAY_JOBS, name, {"jobDeploymentStatus": "Running", "jobStatus": "RUNNING"}
+            )
+        elif command == "CheckpointAndStop":
+            await self._end(name, {"phase": "Stopped", "step": 10 * step})
+        elif step < 4:
+            progress = {
+                "phase": "Running",
+                "step": 10 * step,
+                "totalSteps": 30,
+                "epoch": 0.1,
+                "epochs": 1,
+                "workers": 2,
+                "checkpointStep": 10 * step,
+            }
+            await self.say(ATTEMPTS, name, {"progress": progress})
+        else:
+            await self._end(name, {"phase": "Succeeded", "step": 30, "bundle": BUNDLE})
+
+    async def _end(self, name: str, result: Mapping[str, object]) -> None:
+        await self.say(ATTEMPTS, name, {"result": result})
+        ended = {"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED"}
+        await self.say(RAY_JOBS, name, ended)
+
+    async def say(self, resource: Resource, name: str, status: Mapping[str, object]) -> None:
+        """Write into an object's status; one that is gone is nobody's any more."""
+        try:
+            await self.client.patch(
+                resource, self.namespace, name, {"status": dict(status)}, sub="status"
+            )
+        except ApiError as error:
+            if not error.not_found:
+                raise
+
+    async def _all(self, resource: Resource) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        async for page in self.client.list_pages(resource, self.namespace):
+            found += [json.loads(item) for item in page.items]
+        return found
