@@ -113,6 +113,11 @@ class Life:
         job = await self.job()
         status = job["status"]
         uid = job["metadata"]["uid"][:5]
+        objects = [
+            (kind.kind, found["metadata"]["name"])
+            for kind in (ATTEMPTS, PREPARE_JOBS, RAY_JOBS)
+            for found in await self.children(kind)
+        ]
         text = json.dumps(
             {
                 "phase": status["phase"],
@@ -120,11 +125,7 @@ class Life:
                 "bundle": status["bundle"],
                 "conditions": {c["type"]: (c["status"], c["reason"]) for c in status["conditions"]},
                 "attempts": [(a["name"], a["phase"], a.get("failure")) for a in status["attempts"]],
-                "objects": sorted(
-                    (o["kind"], o["metadata"]["name"])
-                    for kind in (ATTEMPTS, PREPARE_JOBS, RAY_JOBS)
-                    for o in await self.children(kind)
-                ),
+                "objects": sorted(objects),
             }
         )
         found = json.loads(text.replace(uid, "uid"))
@@ -227,10 +228,11 @@ def test_a_foreign_rayjob_of_the_same_name_is_left_alone_and_told(kuberay: Clust
     async def test(life: Life) -> None:
         await life.apply()
         uid = (await life.job())["metadata"]["uid"]
-        foreign = {
+        name = f"reviews-{uid[:5]}-1"
+        foreign: dict[str, object] = {
             "apiVersion": "ray.io/v1",
             "kind": "RayJob",
-            "metadata": {"name": f"reviews-{uid[:5]}-1", "namespace": life.namespace},
+            "metadata": {"name": name, "namespace": life.namespace},
             "spec": {"entrypoint": "true", "rayClusterSpec": _cluster_spec()},
         }
         await life.client.create(RAY_JOBS, life.namespace, foreign)
@@ -239,8 +241,8 @@ def test_a_foreign_rayjob_of_the_same_name_is_left_alone_and_told(kuberay: Clust
             await life.players.act()
         status = (await life.job())["status"]
         assert "belongs to somebody else" in status["message"]
-        kept = await life.client.get(RAY_JOBS, life.namespace, foreign["metadata"]["name"])
-        assert kept["spec"]["entrypoint"] == "true"
+        kept = json.dumps(await life.client.get(RAY_JOBS, life.namespace, name))
+        assert json.loads(kept)["spec"]["entrypoint"] == "true"
 
     lived(kuberay, test)
 
