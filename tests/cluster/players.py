@@ -1,0 +1,249 @@
+"""Players for the parts that a cluster without a node lacks: kubelet, and Ray's dashboard.
+
+Decides how pods live that nothing runs: they are ready as soon as they are there (unless held),
+and end when a test says so. The real KubeRay operator, which runs beside the bed and not in it,
+is led to a dashboard on loopback that says of every Ray job what the test wants. A pod without
+a node goes at once when it is deleted; a test that needs it to linger gives it a finalizer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Literal, cast
+
+from tests.cluster.api import MERGE, Api, administrator
+from tests.testbed.clusters import Cluster
+
+JobStatus = Literal["PENDING", "RUNNING", "SUCCEEDED", "FAILED", "STOPPED"]
+SUBMITTER = "ray-job-submitter"
+_PAUSE_SECONDS = 0.2
+_NODES = "10.244.7"
+
+
+class Players:
+    """What plays in one namespace, and how a test directs it."""
+
+    def __init__(self, api: Api, namespace: str) -> None:
+        self._api = api
+        self._namespace = namespace
+        self._held = threading.Event()
+        self._over = threading.Event()
+        self._addresses = iter(range(2, 255))
+        self._dashboard = _Dashboard()
+        self._thread = threading.Thread(target=self._play)
+
+    def hold(self) -> None:
+        """Start no pod any more: those to come stay Pending, as where there is no room."""
+        self._held.set()
+
+    def let_go(self) -> None:
+        """Start what was held."""
+        self._held.clear()
+
+    def pods(self, selector: str = "") -> list[dict[str, Any]]:
+        """The pods that a label selector finds."""
+        return self._items("/api/v1", "pods", selector)
+
+    def end_ray_job(self, name: str, status: JobStatus, message: str = "") -> None:
+        """Let a RayJob's driver end, and after it the container which waited for it."""
+        found = self._get("/apis/ray.io/v1", "rayjobs", name)["status"]
+        self._dashboard.say(found["jobId"], status, message)
+        head = f"ray.io/cluster={found['rayClusterName']},ray.io/node-type=head"
+        for pod in self.pods(head):
+            self.end_container(pod, SUBMITTER, exit_code=int(status != "SUCCEEDED"))
+
+    def end_container(
+        self, pod: Mapping[str, Any], name: str, *, exit_code: int, reason: str = ""
+    ) -> None:
+        """Let one container of a pod end; the others go on."""
+        states = [
+            _ended(state, exit_code, reason) if state["name"] == name else state
+            for state in pod["status"]["containerStatuses"]
+        ]
+        self._say_of_pod(pod, {"containerStatuses": states})
+
+    def end_pod(self, pod: Mapping[str, Any], *, exit_code: int = 0, reason: str = "") -> None:
+        """Let all of a pod's containers end, and so the pod."""
+        states = [_ended(state, exit_code, reason) for state in pod["status"]["containerStatuses"]]
+        phase = "Failed" if exit_code else "Succeeded"
+        ready = [{"type": "Ready", "status": "False", "reason": f"Pod{phase}"}]
+        self._say_of_pod(pod, {"phase": phase, "containerStatuses": states, "conditions": ready})
+
+    @contextlib.contextmanager
+    def playing(self) -> Iterator[Players]:
+        """On stage until the context ends."""
+        with self._dashboard.serving():
+            self._thread.start()
+            try:
+                yield self
+            finally:
+                self._over.set()
+                self._thread.join()
+
+    # -- inside ------------------------------------------------------------------------
+
+    def _play(self) -> None:
+        while not self._over.wait(_PAUSE_SECONDS):
+            for pod in self.pods():
+                waits = pod["status"].get("phase", "Pending") == "Pending"
+                if waits and not self._held.is_set() and "deletionTimestamp" not in pod["metadata"]:
+                    self._start_pod(pod)
+            for job in self._items("/apis/ray.io/v1", "rayjobs"):
+                told = job.get("status", {}).get("dashboardURL")
+                if told and told != self._dashboard.address:
+                    self._patch(
+                        "/apis/ray.io/v1",
+                        "rayjobs",
+                        job["metadata"]["name"],
+                        {"dashboardURL": self._dashboard.address},
+                    )
+
+    def _start_pod(self, pod: Mapping[str, Any]) -> None:
+        now = _now()
+        address = f"{_NODES}.{next(self._addresses)}"
+        conditions = ("PodScheduled", "Initialized", "ContainersReady", "Ready")
+        self._say_of_pod(
+            pod,
+            {
+                "phase": "Running",
+                "startTime": now,
+                "podIP": address,
+                "podIPs": [{"ip": address}],
+                "conditions": [
+                    {"type": kind, "status": "True", "lastTransitionTime": now}
+                    for kind in conditions
+                ],
+                "containerStatuses": [
+                    {
+                        "name": container["name"],
+                        "image": container["image"],
+                        "imageID": "",
+                        "ready": True,
+                        "started": True,
+                        "restartCount": 0,
+                        "state": {"running": {"startedAt": now}},
+                    }
+                    for container in pod["spec"]["containers"]
+                ],
+            },
+        )
+
+    def _say_of_pod(self, pod: Mapping[str, Any], status: Mapping[str, object]) -> None:
+        self._patch("/api/v1", "pods", pod["metadata"]["name"], status)
+
+    def _patch(self, group: str, kind: str, name: str, status: Mapping[str, object]) -> None:
+        path = f"{self._place(group, kind)}/{name}/status"
+        answer = self._api.call("PATCH", path, {"status": status}, MERGE)
+        # Gone meanwhile: the operator takes pods away whenever it likes.
+        if answer.code not in (200, 404):
+            raise AssertionError(f"{path}: {answer.message}")
+
+    def _get(self, group: str, kind: str, name: str) -> dict[str, Any]:
+        answer = self._api.call("GET", f"{self._place(group, kind)}/{name}")
+        assert answer.code == 200, answer.message
+        return dict(answer.body)
+
+    def _items(self, group: str, kind: str, selector: str = "") -> list[dict[str, Any]]:
+        query = f"?labelSelector={selector}" if selector else ""
+        answer = self._api.call("GET", self._place(group, kind) + query)
+        assert answer.code == 200, answer.message
+        return cast("list[dict[str, Any]]", answer.body["items"])
+
+    def _place(self, group: str, kind: str) -> str:
+        return f"{group}/namespaces/{self._namespace}/{kind}"
+
+
+class _Dashboard:
+    """What Ray's dashboard answers about jobs; one that nothing was said of runs."""
+
+    def __init__(self) -> None:
+        said = self._said = dict[str, dict[str, object]]()
+
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+            def do_GET(self) -> None:
+                name = self.path.rpartition("/")[2]
+                self._answer(said.setdefault(name, _job(name, "RUNNING")))
+
+            def do_POST(self) -> None:
+                # The operator asks for one thing only: that a job be stopped.
+                name = self.path.split("/")[-2]
+                said[name] = _job(name, "STOPPED")
+                self._answer({"stopped": True})
+
+            def _answer(self, document: Mapping[str, object]) -> None:
+                body = json.dumps(document).encode()
+                self.send_response(200)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+
+    @property
+    def address(self) -> str:
+        """As a RayJob's status names it."""
+        return f"127.0.0.1:{self._server.server_port}"
+
+    def say(self, job: str, status: JobStatus, message: str) -> None:
+        """From now on, say this of a job."""
+        self._said[job] = _job(job, status, message)
+
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[None]:
+        """Answer until the context ends."""
+        thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield
+        finally:
+            self._server.shutdown()
+            thread.join()
+            self._server.server_close()
+
+
+@contextlib.contextmanager
+def players(cluster: Cluster, namespace: str) -> Iterator[Players]:
+    """Players in a namespace of a cluster whose pods nothing runs."""
+    with administrator(cluster) as api, Players(api, namespace).playing() as playing:
+        yield playing
+
+
+def _job(name: str, status: JobStatus, message: str = "") -> dict[str, object]:
+    now = int(datetime.now(UTC).timestamp() * 1000)
+    ended = {} if status in ("PENDING", "RUNNING") else {"end_time": now}
+    return {
+        "job_id": "01000000",
+        "submission_id": name,
+        "type": "SUBMISSION",
+        "status": status,
+        "message": message,
+        "entrypoint": "",
+        "start_time": now,
+        **ended,
+    }
+
+
+def _ended(state: Mapping[str, Any], exit_code: int, reason: str) -> dict[str, object]:
+    if "terminated" in state["state"]:
+        return dict(state)
+    began = state["state"]["running"]["startedAt"]
+    end = {
+        "exitCode": exit_code,
+        "reason": reason or ("Error" if exit_code else "Completed"),
+        "startedAt": began,
+        "finishedAt": _now(),
+    }
+    return {**state, "ready": False, "started": False, "state": {"terminated": end}}
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
