@@ -6,6 +6,7 @@
      ├─ ModelError         the base model or a bundle                      exit code 2
      ├─ StorageError       object storage                                  exit code 2
      ├─ BusyError          somebody else is running this job               exit code 2
+     ├─ ClusterError       a cluster that is away, or refuses              exit code 2
      ├─ MachineError       this machine lacks something                    exit code 2
      └─ RunError           the run itself failed                           exit code 1
 
@@ -86,6 +87,10 @@ class StorageError(TunefleetError):
 
 class BusyError(TunefleetError):
     """Another process is running this job; starting a second writer was refused."""
+
+
+class ClusterError(TunefleetError):
+    """A cluster cannot be reached, refuses, or does not have what was asked for."""
 
 
 class MachineError(TunefleetError):

@@ -53,10 +53,18 @@ class Call:
 
 
 class Access:
-    """An authenticated connection. ``renew`` gets new credentials before the old ones expire."""
+    """An authenticated connection. ``renew`` gets new credentials before the old ones expire.
+
+    ``namespace`` is the one that is meant where none is named.
+    """
 
     def __init__(
-        self, configuration: Configuration, renew: Callable[[], Awaitable[None]], *, user_agent: str
+        self,
+        configuration: Configuration,
+        renew: Callable[[], Awaitable[None]],
+        *,
+        user_agent: str,
+        namespace: str = "",
     ) -> None:
         from kubernetes.aio.client.rest import RESTClientObject
 
@@ -71,6 +79,7 @@ class Access:
         self._rest.proxy = configuration.proxy or _proxy(self.server)
         configuration.client_session_kwargs = {"connector": self._connector, "trust_env": False}
         self._user_agent = user_agent
+        self.namespace = namespace or "default"
 
     @property
     def server(self) -> str:
@@ -204,7 +213,9 @@ def in_cluster(account: Path, environment: Mapping[str, str], *, user_agent: str
     async def renew() -> None:
         token.read(configuration)
 
-    return Access(configuration, renew, user_agent=user_agent)
+    own = account / "namespace"
+    namespace = own.read_text().strip() if own.exists() else ""
+    return Access(configuration, renew, user_agent=user_agent, namespace=namespace)
 
 
 async def from_kubeconfig(kubeconfig: Path | None, *, user_agent: str) -> Access:
@@ -224,4 +235,5 @@ async def from_kubeconfig(kubeconfig: Path | None, *, user_agent: str) -> Access
         # Runs a credential plugin again once what it gave has expired.
         await loader.load_and_set(configuration)
 
-    return Access(configuration, renew, user_agent=user_agent)
+    namespace = str(loader.current_context["context"].get("namespace") or "")
+    return Access(configuration, renew, user_agent=user_agent, namespace=namespace)

@@ -105,6 +105,11 @@ class Client:
         """The API server's address."""
         return self._access.server
 
+    @property
+    def namespace(self) -> str:
+        """The namespace that is meant where none is named."""
+        return self._access.namespace
+
     def fence(self, may_write: Callable[[], bool]) -> None:
         """Ask ``may_write`` right before every write; where it says no, :class:`Fenced`."""
         self._may_write = may_write
@@ -264,6 +269,25 @@ class Client:
         }
         call = Call("GET", PODS.path(namespace, pod, "log"), query, accept="text/plain, */*")
         return (await self.fetch("log", PODS, call)).decode(errors="replace")
+
+    async def follow_log(
+        self, namespace: str, pod: str, container: str
+    ) -> AsyncGenerator[str, None]:
+        """All lines that a container wrote and those it writes, until it ends."""
+        query = {"container": container, "follow": "true"}
+        path = PODS.path(namespace, pod, "log")
+        call = Call("GET", path, query, accept="text/plain, */*", seconds=None)
+        async with self._access.call(call) as response:
+            metrics.REQUESTS.labels("log", PODS.plural, response.status).inc()
+            if response.status != 200:
+                raise from_response(response.status, await response.read())
+            rest = b""
+            async for chunk in response.content.iter_any():
+                *lines, rest = (rest + chunk if rest else chunk).split(b"\n")
+                for line in lines:
+                    yield line.decode(errors="replace")
+            if rest:
+                yield rest.decode(errors="replace")
 
     async def event(
         self, regarding: Regarding, *, kind: EventKind, reason: str, action: str, note: str

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 
@@ -23,6 +23,9 @@ from tunefleet.api.support import unsupported
 from tunefleet.verbs import overrides as sets
 from tunefleet.verbs.locate import LARGEST_FILE, Located, read_document, scalars
 from tunefleet.verbs.translate import Issue, issues_of, without_echoes
+
+Refusals = Callable[[FineTuneJob], list[Problem]]
+"""What the place where a job shall run cannot honour of it."""
 
 _ROUNDS = 8
 _MOST_PROBLEMS = 50
@@ -52,15 +55,23 @@ class JobFile:
         )
 
 
-def load(path: FilePath | str, overrides: Sequence[str] = ()) -> JobFile:
-    """Read a job file; raises ``SpecError`` with everything that is wrong with it."""
+def load(
+    path: FilePath | str, overrides: Sequence[str] = (), *, refused: Refusals = unsupported
+) -> JobFile:
+    """Read a job file; raises ``SpecError`` with everything that is wrong with it.
+
+    ``refused`` says what cannot be honoured where the job shall run: on a laptop, unless it is
+    given.
+    """
     path = FilePath(path)
     text = _read(path)
-    job = parse(text, str(path), overrides)
+    job = parse(text, str(path), overrides, refused=refused)
     return JobFile(job, path, path.absolute().parent, text, job_digest(job))
 
 
-def parse(text: str, file: str, overrides: Sequence[str] = ()) -> FineTuneJob:
+def parse(
+    text: str, file: str, overrides: Sequence[str] = (), *, refused: Refusals = unsupported
+) -> FineTuneJob:
     """The job that a text describes; ``file`` is the name that problems carry."""
     document = read_document(text, file)
     if document.value is None and document.problems:
@@ -69,7 +80,7 @@ def parse(text: str, file: str, overrides: Sequence[str] = ()) -> FineTuneJob:
         remedy = "begin with `apiVersion:`; `tunefleet init data.csv` writes such a file"
         raise _error(file, [Problem("a job is a block of fields", "", remedy, file, 1)])
     sets.apply(document, overrides)
-    job, issues = _validate(document)
+    job, issues = _validate(document, refused)
     issues += _ambiguous(document, {issue.path for issue in issues})
     problems = [*document.problems, *(_located(issue, document) for issue in issues)]
     if problems or job is None:
@@ -113,7 +124,7 @@ def _siblings(path: FilePath) -> list[FilePath]:
 # -- validation ----------------------------------------------------------------------------
 
 
-def _validate(document: Located) -> tuple[FineTuneJob | None, list[Issue]]:
+def _validate(document: Located, refused: Refusals) -> tuple[FineTuneJob | None, list[Issue]]:
     """Validate, take the faulty values away and validate again.
 
     pydantic looks at a block's rules only when all its fields are right. Taking faulty
@@ -129,7 +140,9 @@ def _validate(document: Located) -> tuple[FineTuneJob | None, list[Issue]]:
         except ValidationError as error:
             found = issues_of(error, repaired)
         else:
-            issues += [issue for issue in _refused(job) if not _touches(issue.reads, removed)]
+            issues += [
+                issue for issue in _refused(refused(job)) if not _touches(issue.reads, removed)
+            ]
             return (None if issues else job), without_echoes(issues)
         issues += [issue for issue in found if not _touches(issue.reads, removed)]
         mended = [_repair(repaired.value, issue.path) for issue in found]
@@ -143,9 +156,9 @@ def _touches(reads: Sequence[Path], removed: Sequence[Path]) -> bool:
     return any(read[: len(path)] == path[: len(read)] for read in reads for path in removed)
 
 
-def _refused(job: FineTuneJob) -> list[Issue]:
+def _refused(problems: Sequence[Problem]) -> list[Issue]:
     issues = []
-    for problem in unsupported(job):
+    for problem in problems:
         path: Path = tuple(
             int(step) if step.isdecimal() else step
             for step in re.findall(r"[^.\[\]]+", problem.where)
