@@ -28,6 +28,15 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("tunefleet.cli.export:export", "Make a plain folder, ONNX or OCI of a tuned model."),
     "runs": ("tunefleet.cli.runs:runs", "List, show and compare runs."),
     "cost": ("tunefleet.cli.cost:cost", "Show where a run's time and money went."),
+    "submit": ("tunefleet.cli.submit:submit", "Hand a job to a cluster; uploads local data."),
+    "status": ("tunefleet.cli.status:status", "Where the jobs of a cluster stand, or one of them."),
+    "logs": ("tunefleet.cli.logs:logs", "What a job's pods write."),
+    "events": ("tunefleet.cli.logs:events", "What happened to a job."),
+    "cancel": ("tunefleet.cli.change:cancel", "Save a job of a cluster and stop it for good."),
+    "suspend": ("tunefleet.cli.change:suspend", "Save a job of a cluster and let it wait."),
+    "resume": ("tunefleet.cli.change:resume", "Go on with a suspended job."),
+    "delete": ("tunefleet.cli.change:delete", "Take a job away; its runs stay in storage."),
+    "dashboard": ("tunefleet.cli.dashboard:dashboard", "Open Ray's dashboard of a running job."),
     "doctor": ("tunefleet.cli.doctor:doctor", "What this machine has, and what is missing."),
 }
 """Command → where it is, and the line about it in the list of commands."""
@@ -105,6 +114,7 @@ Examples:
   tunefleet check job.yaml        before anything is spent
   tunefleet run job.yaml          trains; run it again to go on
   tunefleet serve job.yaml        answers over HTTP
+  tunefleet submit job.yaml       the same job, on a cluster
 
 \b
 Exit codes: 0 done, 1 the run failed, 2 something to mend first, 3 stopped by its budget,

@@ -90,6 +90,23 @@ def as_json(command: Command) -> Command:
     )(command)
 
 
+def cluster(command: Command) -> Command:
+    """``--namespace research --kubeconfig ~/.kube/other``."""
+    kubeconfig = click.option(
+        "--kubeconfig",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        help="How to reach the cluster (default: KUBECONFIG, ~/.kube/config, or this pod's own).",
+    )
+    namespace = click.option(
+        "-n",
+        "--namespace",
+        metavar="NAME",
+        help="Where the job is (default: the current context's).",
+    )
+    return namespace(kubeconfig(command))
+
+
 def console(*, err: bool = False) -> Console:
     """Where text goes; without colours when NO_COLOR is set."""
     from rich.console import Console
