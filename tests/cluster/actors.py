@@ -17,7 +17,7 @@ from tunefleet.controller.kinds import ATTEMPTS, RAY_JOBS
 from tunefleet.kube.client import Client
 from tunefleet.kube.errors import ApiError
 from tunefleet.kube.resources import Manifest, Resource
-from tunefleet.render.names import JOB_LABEL
+from tunefleet.render.names import JOB_LABEL, QUEUE_LABEL
 
 BUNDLE = {"uri": "s3://models/runs/bundle/0123", "digest": "sha256:0123"}
 
@@ -41,10 +41,12 @@ class MortalClient(Client):
     async def create(
         self, resource: Resource, namespace: str | None, body: Manifest
     ) -> dict[str, object]:
-        """Make an object; a RayJob of another manager's."""
+        """Make an object; a RayJob of another manager's, and suspended where it names a queue."""
         if resource.kind == "RayJob":
             made = json.loads(json.dumps(body))
             made["spec"]["managedBy"] = "kueue.x-k8s.io/multikueue"
+            # Kueue's webhook does so when the object is made.
+            made["spec"]["suspend"] = QUEUE_LABEL in made["metadata"].get("labels", {})
             body = made
         return await super().create(resource, namespace, body)
 
@@ -94,7 +96,8 @@ class Players:
         ours = [
             o for o in await self._all(RAY_JOBS) if JOB_LABEL in o["metadata"].get("labels", {})
         ]
-        if name not in [o["metadata"]["name"] for o in ours]:
+        found = [o for o in ours if o["metadata"]["name"] == name]
+        if not found or found[0]["spec"].get("suspend"):
             return
         step = self.steps.get(name, 0)
         self.steps[name] = step + 1
@@ -117,6 +120,23 @@ class Players:
             await self.say(ATTEMPTS, name, {"progress": progress})
         else:
             await self._end(name, {"phase": "Succeeded", "step": 30, "bundle": BUNDLE})
+
+    async def admit(self, name: str) -> None:
+        """Kueue lets a RayJob run, on nodes of a flavour."""
+        template = {"spec": {"nodeSelector": {"pool": "spot"}}}
+        ray_job = await self.client.get(RAY_JOBS, self.namespace, name)
+        spec = json.loads(json.dumps(ray_job["spec"]))
+        spec["suspend"] = False
+        for group in spec["rayClusterSpec"]["workerGroupSpecs"]:
+            group["template"]["spec"] |= template["spec"]
+        await self.client.patch(RAY_JOBS, self.namespace, name, {"spec": spec})
+
+    async def evict(self, name: str) -> None:
+        """Kueue takes a RayJob's nodes back: its pods save and go."""
+        await self.client.patch(RAY_JOBS, self.namespace, name, {"spec": {"suspend": True}})
+        step = 10 * max(0, self.steps.get(name, 0) - 1)
+        await self.say(ATTEMPTS, name, {"result": {"phase": "Stopped", "step": step}})
+        await self.say(RAY_JOBS, name, {"jobDeploymentStatus": "Suspended"})
 
     async def _end(self, name: str, result: Mapping[str, object]) -> None:
         await self.say(ATTEMPTS, name, {"result": result})

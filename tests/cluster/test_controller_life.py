@@ -22,6 +22,7 @@ from tests.unit.controller.world import a_cluster_job
 from tunefleet.controller.jobs.reconcile import Jobs
 from tunefleet.controller.kinds import ATTEMPTS, FINE_TUNE_JOBS, PREPARE_JOBS, RAY_JOBS
 from tunefleet.kube.errors import ApiError
+from tunefleet.render.names import QUEUE_LABEL
 from tunefleet.render.settings import Runtime
 
 SETTINGS = Runtime(image="tunefleet-runtime:test")
@@ -47,8 +48,11 @@ class Life:
         self._jobs: Jobs | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def apply(self, **changes: object) -> None:
-        await self.client.create(FINE_TUNE_JOBS, self.namespace, a_cluster_job(**changes))
+    async def apply(self, *, queue: str | None = None, **changes: object) -> None:
+        values = a_cluster_job(**changes)
+        if queue is not None:
+            values["metadata"] = {"name": "reviews", "labels": {QUEUE_LABEL: queue}}
+        await self.client.create(FINE_TUNE_JOBS, self.namespace, values)
 
     async def job(self) -> dict[str, Any]:
         return await self.client.get(FINE_TUNE_JOBS, self.namespace, "reviews")
@@ -291,6 +295,28 @@ def test_a_suspended_job_is_gone_on_with_by_a_controller_that_was_away(kuberay: 
         assert await life.until(FINAL) == "Succeeded"
         numbers = [a["number"] for a in (await life.job())["status"]["attempts"]]
         assert numbers == [0, 1, 2]
+
+    lived(kuberay, test)
+
+
+def test_a_queued_job_is_admitted_evicted_and_queues_again(kuberay: Cluster) -> None:
+    async def test(life: Life) -> None:
+        await life.apply(queue="gpu")
+        assert await life.until({"Queued"}) == "Queued"
+        status = (await life.job())["status"]
+        assert "by the queue gpu" in status["message"]
+        first = (await life.children(RAY_JOBS))[0]["metadata"]["name"]
+        await life.players.admit(first)
+        assert await life.until({"Running"}) == "Running"
+        await life.players.evict(first)
+        assert await life.until({"Queued"}) == "Queued"
+        (second,) = (o["metadata"] for o in await life.children(RAY_JOBS))
+        assert second["name"].endswith("-2"), "the evicted one gave its name and its place up"
+        await life.players.admit(second["name"])
+        assert await life.until(FINAL) == "Succeeded"
+        kept = await life.client.get(RAY_JOBS, life.namespace, second["name"])
+        groups = json.loads(json.dumps(kept))["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+        assert groups[0]["template"]["spec"]["nodeSelector"] == {"pool": "spot"}
 
     lived(kuberay, test)
 

@@ -27,6 +27,7 @@ class JobPhase(StrEnum):
 
     PENDING = "Pending"
     PREPARING = "Preparing"
+    QUEUED = "Queued"
     LAUNCHING = "Launching"
     RUNNING = "Running"
     EVALUATING = "Evaluating"
@@ -67,6 +68,7 @@ class Reason(StrEnum):
     CHECKED = "Checked"
     INPUT_REFUSED = "InputRefused"
     PLAN_REFUSED = "PlanRefused"
+    QUEUED = "Queued"
     LAUNCHING = "Launching"
     TRAINING = "Training"
     RETRYING = "Retrying"

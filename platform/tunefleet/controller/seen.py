@@ -133,9 +133,17 @@ class _RayJobStatus(_Lenient):
     ray_cluster_status: _RayClusterStatus = _RayClusterStatus()
 
 
-class RayJobSeen(Seen):
-    """A RayJob. ``Complete`` alone is no success: a stopped job is Complete too."""
+class _RayJobSpec(_Lenient):
+    suspend: bool = False
 
+
+class RayJobSeen(Seen):
+    """A RayJob. ``Complete`` alone is no success: a stopped job is Complete too.
+
+    ``spec.suspend`` belongs to whoever queues it.
+    """
+
+    spec: _RayJobSpec = _RayJobSpec()
     status: _RayJobStatus = _RayJobStatus()
 
     @property

@@ -10,6 +10,7 @@ from tunefleet.api.job import API_VERSION, FineTuneJob
 
 JOB_LABEL = "tunefleet.dev/job"
 ATTEMPT_LABEL = "tunefleet.dev/attempt"
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 MANAGED_BY = {"app.kubernetes.io/managed-by": "tunefleet"}
 WORKER_GROUP = "workers"
 CONTAINER = "tunefleet"

@@ -134,10 +134,25 @@ class _Training:
         run = RunStore(store, job.metadata.namespace, job.metadata.name, spec.run)
         run.claim_numbered(spec.number, f"{spec.owner}/{self.attempt.name}", Writer.here())
         run.put_json("plan.json", plan)
-        ended = finished(run) or run.exit_record(spec.number)
+        ended = finished(run) or self._ended_before(run)
         if ended is None:
             ended = self._drive(run, job, plan)
         return self._result(run, job, plan, ended, time.monotonic() - began)
+
+    def _ended_before(self, run: RunStore) -> ExitRecord | None:
+        """How an earlier execution of this attempt ended it for good; None where it goes on.
+
+        One that stopped though nobody had asked gave way (to a queue, a drained node): whoever
+        starts the attempt again wants it to go on.
+        """
+        record = run.exit_record(self.spec.number)
+        gave_way = (
+            record is not None
+            and record.phase is Phase.STOPPED
+            and record.failure is not FailureClass.BUDGET
+            and self.spec.command is Command.NONE
+        )
+        return None if gave_way else record
 
     def _drive(self, run: RunStore, job: FineTuneJob, plan: Plan) -> ExitRecord:
         from tunefleet.train.carry import facts_of

@@ -25,6 +25,7 @@ from tunefleet.controller.seen import AttemptSeen, PodSeen, RayJobSeen
 from tunefleet.plan.document import Plan
 from tunefleet.plan.nodes import machine_of
 from tunefleet.plan.planner import make_plan
+from tunefleet.render.names import QUEUE_LABEL
 from tunefleet.render.ray_job import ray_job
 
 # A driver says how it ended before KubeRay can know: so long its word may be on its way.
@@ -119,6 +120,12 @@ def _follow(
     story: Story, attempt: AttemptSeen, found: RayJobSeen, pods: tuple[PodSeen, ...]
 ) -> Story:
     progress = attempt.status.progress
+    if found.spec.suspend:
+        queue = found.metadata.labels.get(QUEUE_LABEL)
+        story.phase, story.reason = JobPhase.QUEUED, Reason.QUEUED
+        story.message = f"attempt {attempt.spec.number}: waiting to be admitted"
+        story.message += f" by the queue {queue}" if queue else ""
+        return story
     if progress is None:
         story.phase, story.reason = JobPhase.LAUNCHING, Reason.LAUNCHING
         stuck = " ".join(found.refused_pods.split()) or evidence.waiting_for(pods)
