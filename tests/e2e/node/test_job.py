@@ -28,13 +28,13 @@ def here(
         yield found
 
 
-def test_a_job_is_suspended_goes_on_where_it_was_and_leaves_a_bundle_that_answers(
+def test_a_job_is_suspended_loses_a_pod_goes_on_where_it_was_and_leaves_a_bundle(
     here: Platform, tmp_path: Path
 ) -> None:
     here.apply(
         "reviews",
-        training={"maxSteps": 1000, "batchSize": 16, "seed": 17},
-        evaluation={"every": 500},
+        training={"maxSteps": 1600, "batchSize": 16, "seed": 17},
+        evaluation={"every": 800},
     )
     here.wait(
         "reviews", lambda s: (s.get("progress") or {}).get("checkpointStep", 0) >= 10, seconds=400
@@ -42,17 +42,27 @@ def test_a_job_is_suspended_goes_on_where_it_was_and_leaves_a_bundle_that_answer
     here.patch("reviews", suspend=True)
     suspended = here.wait("reviews", lambda s: s["phase"] == "Suspended", seconds=120)
     saved = suspended["attempts"][-1]["step"]
-    assert 0 < saved < 1000
+    assert 0 < saved < 1600
     here.patch("reviews", suspend=False)
+    here.wait(
+        "reviews",
+        lambda s: s["phase"] == "Running" and s["progress"]["checkpointStep"] > saved,
+        seconds=300,
+    )
+    worker = next(pod for pod in here.pods() if "workers-worker" in pod)
+    here.kubectl("delete", worker, "--wait=false")
     done = here.wait("reviews", lambda s: s["phase"] == "Succeeded", seconds=500)
 
     conditions = {c["type"]: c["status"] for c in done["conditions"]}
     assert conditions["Succeeded"] == "True"
     assert conditions["Stalled"] == conditions["Reconciling"] == "False"
     here.kubectl("wait", "--for=condition=Succeeded", "ftj/reviews", "--timeout=5s")
-    assert [a["number"] for a in done["attempts"]] == [0, 1, 2]
-    assert done["attempts"][2]["resumedFrom"] >= saved > 0, "no step is made twice"
-    assert done["progress"]["step"] == 1000
+    _, first, second, third = done["attempts"]
+    assert [a["number"] for a in (first, second, third)] == [1, 2, 3]
+    assert second["resumedFrom"] >= saved > 0, "no step is made twice"
+    assert second["failure"] == "preempted", "a pod that had to go saved before it went"
+    assert third["resumedFrom"] >= second["step"] > saved
+    assert done["progress"]["step"] == 1600
 
     asked = subprocess.run(
         [

@@ -19,6 +19,10 @@ PIECES = {
         "Done when",
     ],
     "Never lose work, on any store": [*(f"{number}." for number in range(1, 8)), "Bad input"],
+    "The controller on a cluster": [
+        *(f"{number}." for number in (1, 2, 3, 4, 5, 6, 8, 11)),
+        "Bad days",
+    ],
     "The language and the rights on a cluster": ["Definitions", "Profiles", "Rights"],
 }
 BAD_INPUT = [

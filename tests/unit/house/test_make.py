@@ -15,7 +15,7 @@ from tests.unit.house.tree import ROOT
 
 TARGETS = {
     *("quickstart", "test", "test-e2e", "test-faults", "lint", "format", "docs", "benchmark"),
-    "clean",
+    *("testbed", "cluster-up", "cluster-down", "cluster-demo", "test-cluster", "clean"),
 }
 
 
@@ -44,10 +44,11 @@ def test_ci_runs_the_tests_and_the_quickstart() -> None:
     assert re.search(r"^timed test\b", script, re.MULTILINE)
     assert re.search(r"^timed test-e2e\b", script, re.MULTILINE)
     assert re.search(r"^timed quickstart\b", script, re.MULTILINE)
+    assert re.search(r"^ *timed test-cluster\b", script, re.MULTILINE)
 
 
 MAKEFILE = """
-.venv/.tools quickstart test-e2e:
+.venv/.tools quickstart test-e2e testbed test-cluster cluster-down:
 \t@echo made $@
 test:
 \t@echo "===== 3 passed in 2.1s ====="; exit $(FAULT)
