@@ -441,6 +441,27 @@ def test_a_pods_last_lines_are_text() -> None:
     with_server(test)
 
 
+def test_a_log_is_followed_line_by_line_to_the_end() -> None:
+    async def test(server: FakeServer, client: Client) -> None:
+        server.answers.append(Answer(200, "first\n\nünd last, unended".encode()))
+        lines = [line async for line in client.follow_log("n", "p", "c")]
+        assert lines == ["first", "", "ünd last, unended"]
+        query = server.requests[0].query
+        assert (query["container"], query["follow"]) == ("c", "true")
+
+    with_server(test)
+
+
+def test_a_log_that_cannot_be_followed_says_why() -> None:
+    async def test(server: FakeServer, client: Client) -> None:
+        said = status(400, "BadRequest", "container c is waiting to start")
+        server.answers.append(Answer(400, said))
+        with pytest.raises(ApiError, match="waiting to start"):
+            [line async for line in client.follow_log("n", "p", "c")]
+
+    with_server(test)
+
+
 def _record_sleeps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     slept: list[float] = []
 

@@ -87,7 +87,7 @@ class FakeClient:
     async def pod_log(self, namespace: str, pod: str, container: str, *, tail_lines: int) -> str:
         if (pod, container) not in self.texts:
             raise ApiError(400, "BadRequest", f"container {container} is waiting to start")
-        return "\n".join(self.texts[pod, container][-tail_lines:]) + "\n"
+        return "".join(f"{line}\n" for line in self.texts[pod, container][-tail_lines:])
 
     async def follow_log(
         self, namespace: str, pod: str, container: str

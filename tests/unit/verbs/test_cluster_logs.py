@@ -73,6 +73,17 @@ def test_a_container_without_a_log_says_what_it_waits_for() -> None:
     assert "ImagePullBackOff: no such image" in said[0][1]
 
 
+def test_a_pod_without_a_node_has_an_empty_log_and_a_reason() -> None:
+    placed = pod("reviews-7f3a9-0-abc", "reviews-7f3a9-0", ("tunefleet",), phase="Pending")
+    lacks = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "cpu"}
+    placed[1]["status"]["conditions"] = [lacks]
+    client = FakeClient(job(phase="Preparing"), attempt(0), placed)
+    client.texts = {("reviews-7f3a9-0-abc", "tunefleet"): []}
+    ((who, line),) = read(client)
+    assert who == "tunefleet"
+    assert line == ("prepare has written nothing (reviews-7f3a9-0-abc: Unschedulable: cpu)")
+
+
 def test_an_attempt_whose_pods_are_gone_tells_what_it_told() -> None:
     problem = {"message": "no column text", "where": "spec.data.columns", "remedy": "name it"}
     result = {"phase": "Failed", "failure": "data", "message": "refused", "problems": [problem]}

@@ -51,19 +51,26 @@ async def logs(cluster: Cluster, name: str, say: Say, *, attempt: int | None = N
     chosen = choose(job, await jobs.attempts(cluster, job), attempt)
     voices = await _voices(cluster, chosen)
     for voice in voices:
-        try:
-            text = await cluster.client.pod_log(
-                job.namespace, voice.pod.name, voice.container, tail_lines=TAIL_LINES
-            )
-        except ApiError as error:
-            if not (error.not_found or error.invalid):
-                raise
-            say(NOTE, f"{voice.name} has no log ({_why(voice, error)})")
-            continue
-        for line in text.splitlines():
-            say(voice.name, line)
+        for who, line in await _written(cluster, voice):
+            say(who, line)
     if not voices:
         _say_instead(chosen, say)
+
+
+async def _written(cluster: Cluster, voice: Voice) -> list[tuple[str, str]]:
+    """What a container wrote so far, or why that is nothing."""
+    try:
+        text = await cluster.client.pod_log(
+            cluster.namespace, voice.pod.name, voice.container, tail_lines=TAIL_LINES
+        )
+    except ApiError as error:
+        if not (error.not_found or error.invalid):
+            raise
+        return [(NOTE, f"{voice.name} has no log ({_why(voice, error.message)})")]
+    # Of a pod that has no node yet, the server says nothing and calls that an answer.
+    why = _why(voice, f"its pod is {voice.pod.status.phase or 'Pending'}")
+    nothing = [(NOTE, f"{voice.name} has written nothing ({why})")]
+    return [(voice.name, line) for line in text.splitlines()] or nothing
 
 
 async def follow(
@@ -157,7 +164,7 @@ async def _stream(cluster: Cluster, voice: Voice, say: Say) -> None:
         ):
             say(voice.name, line)
     except ApiError as error:
-        say(NOTE, f"{voice.name} cannot be followed any more ({_why(voice, error)})")
+        say(NOTE, f"{voice.name} cannot be followed any more ({_why(voice, error.message)})")
 
 
 async def _last_words(streams: dict[tuple[str, str], asyncio.Task[None]]) -> None:
@@ -165,8 +172,8 @@ async def _last_words(streams: dict[tuple[str, str], asyncio.Task[None]]) -> Non
         await asyncio.wait(streams.values(), timeout=LINGER_SECONDS)
 
 
-def _why(voice: Voice, error: ApiError) -> str:
-    return waiting_for([voice.pod]) or error.message
+def _why(voice: Voice, otherwise: str) -> str:
+    return waiting_for([voice.pod]) or otherwise
 
 
 def _say_instead(attempt: AttemptRead, say: Say) -> None:

@@ -1,0 +1,376 @@
+"""A user's commands against a real API server; the controller's part is played.
+
+What is uploaded goes to a real S3 server, and what the definitions refuse is told as they say it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import obstore
+import pytest
+
+from docs.reference.generate import CRDS
+from tests.cluster.players import players
+from tests.testbed.clusters import Cluster
+from tests.testbed.ray_job import ray_job
+from tests.testbed.s3 import S3Server
+from tunefleet.api.crd.resources import KINDS
+from tunefleet.api.errors import ClusterError
+from tunefleet.cli.main import run_command
+from tunefleet.kube.resources import Resource
+from tunefleet.render.names import labels
+from tunefleet.verbs.cluster.connect import Cluster as Connected
+from tunefleet.verbs.cluster.connect import Where, on
+
+MOMENT = "2026-11-01T10:00:00Z"
+_AS_JSON = ("-o", "json", "--show-managed-fields")
+ROWS = "text,label\nfine,good\ndull,bad\n"
+
+Objects = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """How a command ended, and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Standard output as JSON."""
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """A namespace, and commands that are meant for it."""
+
+    cluster: Cluster
+    namespace: str
+    capsys: pytest.CaptureFixture[str]
+
+    def tunefleet(self, *arguments: str) -> Said:
+        where = ["--kubeconfig", str(self.cluster.kubeconfig), "-n", self.namespace]
+        self.capsys.readouterr()
+        code = run_command([*arguments, *where])
+        shown = self.capsys.readouterr()
+        return Said(code, shown.out, shown.err)
+
+    def get(self, kind: str, name: str) -> Objects:
+        text = self.cluster.kubectl("get", kind, name, "-n", self.namespace, *_AS_JSON)
+        found: Objects = json.loads(text)
+        return found
+
+    def say(self, kind: str, name: str, **status: object) -> None:
+        """Write a status, as the controller or a pod would."""
+        patch = json.dumps({"status": status})
+        self.cluster.kubectl(
+            *("patch", kind, name, "-n", self.namespace),
+            *("--subresource=status", "--type=merge", "-p", patch),
+        )
+
+    def make_attempt(self, job: str, number: int) -> str:
+        uid = self.get("ftj", job)["metadata"]["uid"]
+        name = f"{job}-{uid[:5]}-{number}"
+        owner = {
+            "apiVersion": "tunefleet.dev/v1alpha1",
+            "kind": "FineTuneJob",
+            "name": job,
+            "uid": uid,
+            "controller": True,
+        }
+        stage = "Train" if number else "Prepare"
+        body = {
+            "apiVersion": "tunefleet.dev/v1alpha1",
+            "kind": "FineTuneAttempt",
+            "metadata": {"name": name, "labels": labels(job, name), "ownerReferences": [owner]},
+            "spec": {"job": job, "owner": uid, "number": number, "stage": stage, "manifest": {}},
+        }
+        self.cluster.apply(body, namespace=self.namespace)
+        return name
+
+
+def condition(kind: str, status: str, reason: str) -> Objects:
+    return {"type": kind, "status": status, "reason": reason, "lastTransitionTime": MOMENT}
+
+
+@pytest.fixture(scope="module")
+def installed(cluster: Cluster) -> Cluster:
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
+    cluster.kubectl("wait", "--for=condition=Established", *(f"crd/{kind.name}" for kind in KINDS))
+    return cluster
+
+
+@pytest.fixture
+def home(installed: Cluster, namespace: str, capsys: pytest.CaptureFixture[str]) -> Home:
+    return Home(installed, namespace, capsys)
+
+
+@pytest.fixture
+def job_file(
+    tmp_path: Path, s3_environment: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
+    monkeypatch.setenv("TUNEFLEET_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "films.csv").write_text(ROWS)
+    path = tmp_path / "job.yaml"
+    path.write_text(
+        f"""\
+apiVersion: tunefleet.dev/v1alpha1
+kind: FineTuneJob
+metadata: {{name: reviews}}
+spec:
+  task: text-classification
+  model: {{name: google-bert/bert-base-uncased}}
+  data:
+    train: {{uri: films.csv}}
+    columns: {{text: text, label: label}}
+  checkpoints: {{uri: "{s3_environment.uri(secrets.token_hex(4))}"}}
+"""
+    )
+    yield path
+
+
+# -- submit ----------------------------------------------------------------------------
+
+
+def test_submit_uploads_what_is_local_and_applies_what_the_file_says(
+    home: Home, job_file: Path, s3: S3Server
+) -> None:
+    done = home.tunefleet("submit", str(job_file), "--json")
+    assert done.code == 0, done.err
+    assert done.json["uploadedBytes"] == len(ROWS)
+    job = home.get("ftj", "reviews")
+    uri = job["spec"]["data"]["train"]["uri"]
+    key = uri.removeprefix(s3.uri() + "/")
+    assert bytes(obstore.get(s3.client(), key).bytes()) == ROWS.encode()
+    managers = {field["manager"] for field in job["metadata"]["managedFields"]}
+    assert managers == {"tunefleet-cli"}
+
+    again = home.tunefleet("submit", str(job_file), "--json")
+    assert (again.json["made"], again.json["changed"], again.json["uploadedBytes"]) == (
+        False,
+        False,
+        0,
+    )
+
+
+def test_what_may_change_is_changed_and_the_rest_refused_in_the_servers_words(
+    home: Home, job_file: Path
+) -> None:
+    home.tunefleet("submit", str(job_file))
+    budget = ("--set", "budget={maxDuration: 2h}")
+    assert home.tunefleet("submit", str(job_file), *budget, "--json").json["changed"]
+    other = home.tunefleet("submit", str(job_file), *budget, "--set", "training.epochs=9")
+    assert other.code == 2
+    assert "cannot change while the job is there" in other.err
+    assert "→ delete the job and apply it anew, or give it another name" in other.err
+    fresh = home.tunefleet("submit", str(job_file), "--fresh-name", "--json")
+    assert fresh.json["name"].startswith("reviews-")
+    assert home.get("ftj", fresh.json["name"])
+
+
+def test_a_dry_run_is_what_kubectl_applies(home: Home, job_file: Path) -> None:
+    shown = home.tunefleet("submit", str(job_file), "--dry-run")
+    assert shown.code == 0, shown.err
+    command = ("apply", "--server-side", "--dry-run=server", "-f", "-")
+    said = home.cluster.kubectl(*command, "-n", home.namespace, stdin=shown.out)
+    assert "reviews serverside-applied" in said
+    assert "there are no jobs" in home.tunefleet("status", "reviews").err
+
+
+def test_a_namespace_that_is_not_there_is_told(home: Home, job_file: Path) -> None:
+    nowhere = Home(home.cluster, "nowhere-at-all", home.capsys)
+    done = nowhere.tunefleet("submit", str(job_file))
+    assert done.code == 2
+    assert 'namespaces "nowhere-at-all" not found' in done.err
+
+
+# -- status ----------------------------------------------------------------------------
+
+
+def test_a_job_is_followed_to_its_end_with_the_exit_code_of_run(home: Home, job_file: Path) -> None:
+    home.tunefleet("submit", str(job_file))
+    assert "no controller has taken it up yet" in home.tunefleet("status", "reviews").out
+    progress = {"step": 40, "totalSteps": 100, "percent": 40, "epoch": 1.0, "workers": 2}
+    home.say("ftj", "reviews", phase="Running", message="two workers", progress=progress,
+             conditions=[condition("Running", "True", "Training")])  # fmt: skip
+    table = home.tunefleet("status")
+    assert "40 %" in table.out
+
+    def end() -> None:
+        told = [condition("Succeeded", "True", "Finished")]
+        home.say("ftj", "reviews", phase="Succeeded", message="finished", conditions=told)
+
+    with _later(end):
+        done = home.tunefleet("status", "reviews", "--watch")
+    assert done.code == 0
+    assert done.err.splitlines()[0].startswith("Running  40 %  step 40/100")
+    assert done.err.splitlines()[-1] == "Succeeded  finished"
+    where = ("-n", home.namespace)
+    home.cluster.kubectl("wait", "--for=condition=Succeeded", "ftj/reviews", *where)
+    ended = home.tunefleet("submit", str(job_file))
+    assert "is there already and has ended (Succeeded)" in ended.err
+
+
+@pytest.mark.parametrize(("reason", "code"), [("Stopped", 3), ("Cancelled", 1)])
+def test_a_stopped_job_exits_by_its_reason(
+    home: Home, job_file: Path, reason: str, code: int
+) -> None:
+    def stop() -> None:
+        told = [condition("Succeeded", "False", reason)]
+        home.say("ftj", "reviews", phase="Stopped", conditions=told)
+
+    with _later(stop):
+        assert home.tunefleet("submit", str(job_file), "--wait", "--json").code == code
+
+
+def test_a_wrong_name_gets_the_right_one(home: Home, job_file: Path) -> None:
+    home.tunefleet("submit", str(job_file))
+    done = home.tunefleet("status", "revews")
+    assert done.code == 2
+    assert "did you mean `reviews`?" in done.err
+
+
+def test_a_cluster_without_the_definitions_is_told_apart(installed: Cluster) -> None:
+    unknown = Resource("nobody.dev", "v1", "finetunejobs", "FineTuneJob")
+
+    async def look(cluster: Connected) -> object:
+        return await cluster.client.get(unknown, "default", "reviews")
+
+    with pytest.raises(ClusterError, match="this cluster knows no FineTuneJob"):
+        on(Where(installed.kubeconfig), look)
+
+
+# -- wishes ----------------------------------------------------------------------------
+
+
+def test_wishes_reach_the_spec_and_nothing_else(home: Home, job_file: Path) -> None:
+    home.tunefleet("submit", str(job_file))
+    before = home.get("ftj", "reviews")["spec"]
+    for command, field, value in (
+        ("suspend", "suspend", True),
+        ("resume", "suspend", False),
+        ("cancel", "cancel", True),
+    ):
+        assert home.tunefleet(command, "reviews").code == 0
+        before[field] = value
+        assert home.get("ftj", "reviews")["spec"] == before
+    assert home.tunefleet("submit", str(job_file), "--json").json["changed"] is False
+    assert home.tunefleet("delete", "reviews").code == 2
+    assert home.tunefleet("delete", "reviews", "--yes").code == 0
+    assert home.tunefleet("status", "--json").json["jobs"] == []
+
+
+def test_who_has_no_right_is_told_which_role_to_ask_for(home: Home, tmp_path: Path) -> None:
+    view = json.loads(
+        home.cluster.kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "json")
+    )
+    home.cluster.kubectl("create", "serviceaccount", "guest", "-n", home.namespace)
+    token = home.cluster.kubectl("create", "token", "guest", "-n", home.namespace).strip()
+    view["users"] = [{"name": view["users"][0]["name"], "user": {"token": token}}]
+    config = tmp_path / "guest"
+    config.write_text(json.dumps(view))
+    guest = Home(Cluster(config, home.cluster.program), home.namespace, home.capsys)
+    done = guest.tunefleet("status")
+    assert done.code == 2
+    assert f"system:serviceaccount:{home.namespace}:guest" in done.err
+    assert "ask for the role `edit`" in done.err
+
+
+# -- what was said ---------------------------------------------------------------------
+
+
+def test_logs_and_events_of_an_attempt_whose_pod_never_ran(home: Home, job_file: Path) -> None:
+    home.tunefleet("submit", str(job_file))
+    assert "has no attempt yet" in home.tunefleet("logs", "reviews").err
+    name = home.make_attempt("reviews", 0)
+    container = {"name": "tunefleet", "image": "localhost/none:1"}
+    selector = {"nobody": "has-this"}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": f"{name}-abc", "labels": labels("reviews", name)},
+        "spec": {"containers": [container], "nodeSelector": selector},
+    }
+    home.cluster.apply(pod, namespace=home.namespace)
+    shown = _until(lambda: home.tunefleet("logs", "reviews"), "Unschedulable")
+    assert "[tunefleet] prepare has written nothing" in shown
+    shown = _until(lambda: home.tunefleet("events", "reviews"), "FailedScheduling")
+    assert f"{name}-abc" in shown
+
+    home.cluster.kubectl("delete", "pod", f"{name}-abc", "-n", home.namespace, "--force")
+    problem = {"message": "no column text", "file": "films.csv", "line": 1, "remedy": "name it"}
+    result = {"phase": "Failed", "failure": "data", "message": "refused", "problems": [problem]}
+    home.say("fta", name, result=result)
+    shown = home.tunefleet("logs", "reviews", "--attempt", "0").out
+    assert "attempt 0 has no pods (any more)" in shown
+    assert "films.csv:1: no column text → name it" in shown
+    told = home.tunefleet("events", "reviews", "--json").json["events"]
+    assert (told[-1]["reason"], told[-1]["type"]) == ("Failed", "Warning")
+
+
+def test_the_dashboard_of_a_real_ray_cluster_and_its_token(
+    kuberay: Cluster, home: Home, job_file: Path
+) -> None:
+    home.tunefleet("submit", str(job_file))
+    name = home.make_attempt("reviews", 1)
+    assert "nothing of reviews runs" in home.tunefleet("dashboard", "reviews").err
+    with players(kuberay, home.namespace):
+        kuberay.apply(ray_job(name, "localhost/none:1", "SidecarMode"), namespace=home.namespace)
+        shown = _until(lambda: home.tunefleet("dashboard", "reviews", "--json"), "token")
+    found = json.loads(shown)
+    secret = home.get("secret", found["ray_cluster"])
+    assert found["token"] == base64.b64decode(secret["data"]["auth_token"]).decode() != ""
+    service = next(part for part in found["command"] if part.startswith("service/"))
+    ports = home.get("service", service.removeprefix("service/"))["spec"]["ports"]
+    assert 8265 in {port["port"] for port in ports}
+
+
+class _later:
+    """Do something on a thread a moment later; what it raises is raised here."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work = work
+        self._failed: list[BaseException] = []
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.join()
+        if self._failed:
+            raise self._failed[0]
+
+    def _run(self) -> None:
+        deadline = time.monotonic() + 30
+        while True:
+            time.sleep(0.5)
+            try:
+                self._work()
+                return
+            except RuntimeError as error:  # the job is not there yet
+                if time.monotonic() > deadline:
+                    self._failed.append(error)
+                    return
+
+
+def _until(shown: Callable[[], Said], part: str) -> str:
+    deadline = time.monotonic() + 60
+    while True:
+        said = shown()
+        if part in said.out:
+            return said.out
+        assert time.monotonic() < deadline, said
+        time.sleep(0.5)
