@@ -82,6 +82,12 @@ def _parser() -> argparse.ArgumentParser:
         help="where /healthz, /readyz and /metrics answer (default: %(default)s)",
     )
     parser.add_argument(
+        "--writes-per-second",
+        type=float,
+        default=50.0,
+        help="writes to the API server, on average; twice as many at once (default: %(default)s)",
+    )
+    parser.add_argument(
         "--workers", type=int, default=16, help="jobs looked at at once (default: %(default)s)"
     )
     return parser
@@ -98,7 +104,10 @@ async def _run(options: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with await Client.connect(options.kubeconfig) as client:
+    pace = options.writes_per_second
+    async with await Client.connect(
+        options.kubeconfig, writes_per_second=pace, burst=2 * pace
+    ) as client:
         jobs = Jobs.of(client, settings, namespace=options.namespace)
         runtime = Runtime(
             jobs.reflectors,

@@ -58,13 +58,17 @@ def here() -> Attempt:
 def prepare(attempt: Attempt, observer: Observer) -> AttemptResult:
     """Check data and model, tokenise, make the run, and publish the facts.
 
-    What is wrong with the input becomes the result, with file and line; anything else is
-    raised after it has been told.
+    What is wrong with the input becomes the result, with file and line. What another try may
+    mend (a store that is away) is raised: the Job makes another pod.
     """
+    from tunefleet.train.failures import classify
+
     spec = attempt.patch_surely({}, seconds=_HELLO_SECONDS, say=observer.say)
     try:
         facts, run = _prepare(spec, observer)
     except TunefleetError as error:
+        if classify(error).retryable:
+            raise
         result = _refused(error)
     else:
         published = facts.model_dump(mode="json", by_alias=True, exclude_none=True)
