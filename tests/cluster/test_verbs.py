@@ -8,107 +8,29 @@ from __future__ import annotations
 import base64
 import json
 import secrets
-import threading
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import obstore
 import pytest
 
-from docs.reference.generate import CRDS
+from tests.cluster.commands import Home, Later, condition, define, until
 from tests.cluster.players import players
 from tests.testbed.clusters import Cluster
 from tests.testbed.ray_job import ray_job
 from tests.testbed.s3 import S3Server
-from tunefleet.api.crd.resources import KINDS
 from tunefleet.api.errors import ClusterError
-from tunefleet.cli.main import run_command
 from tunefleet.kube.resources import Resource
 from tunefleet.render.names import labels
 from tunefleet.verbs.cluster.connect import Cluster as Connected
 from tunefleet.verbs.cluster.connect import Where, on
 
-MOMENT = "2026-11-01T10:00:00Z"
-_AS_JSON = ("-o", "json", "--show-managed-fields")
 ROWS = "text,label\nfine,good\ndull,bad\n"
-
-Objects = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """How a command ended, and what it wrote."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """Standard output as JSON."""
-        return json.loads(self.out)
-
-
-@dataclass(frozen=True, slots=True)
-class Home:
-    """A namespace, and commands that are meant for it."""
-
-    cluster: Cluster
-    namespace: str
-    capsys: pytest.CaptureFixture[str]
-
-    def tunefleet(self, *arguments: str) -> Said:
-        where = ["--kubeconfig", str(self.cluster.kubeconfig), "-n", self.namespace]
-        self.capsys.readouterr()
-        code = run_command([*arguments, *where])
-        shown = self.capsys.readouterr()
-        return Said(code, shown.out, shown.err)
-
-    def get(self, kind: str, name: str) -> Objects:
-        text = self.cluster.kubectl("get", kind, name, "-n", self.namespace, *_AS_JSON)
-        found: Objects = json.loads(text)
-        return found
-
-    def say(self, kind: str, name: str, **status: object) -> None:
-        """Write a status, as the controller or a pod would."""
-        patch = json.dumps({"status": status})
-        self.cluster.kubectl(
-            *("patch", kind, name, "-n", self.namespace),
-            *("--subresource=status", "--type=merge", "-p", patch),
-        )
-
-    def make_attempt(self, job: str, number: int) -> str:
-        uid = self.get("ftj", job)["metadata"]["uid"]
-        name = f"{job}-{uid[:5]}-{number}"
-        owner = {
-            "apiVersion": "tunefleet.dev/v1alpha1",
-            "kind": "FineTuneJob",
-            "name": job,
-            "uid": uid,
-            "controller": True,
-        }
-        stage = "Train" if number else "Prepare"
-        body = {
-            "apiVersion": "tunefleet.dev/v1alpha1",
-            "kind": "FineTuneAttempt",
-            "metadata": {"name": name, "labels": labels(job, name), "ownerReferences": [owner]},
-            "spec": {"job": job, "owner": uid, "number": number, "stage": stage, "manifest": {}},
-        }
-        self.cluster.apply(body, namespace=self.namespace)
-        return name
-
-
-def condition(kind: str, status: str, reason: str) -> Objects:
-    return {"type": kind, "status": status, "reason": reason, "lastTransitionTime": MOMENT}
 
 
 @pytest.fixture(scope="module")
 def installed(cluster: Cluster) -> Cluster:
-    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
-    cluster.kubectl("wait", "--for=condition=Established", *(f"crd/{kind.name}" for kind in KINDS))
+    define(cluster)
     return cluster
 
 
@@ -212,7 +134,7 @@ def test_a_job_is_followed_to_its_end_with_the_exit_code_of_run(home: Home, job_
         told = [condition("Succeeded", "True", "Finished")]
         home.say("ftj", "reviews", phase="Succeeded", message="finished", conditions=told)
 
-    with _later(end):
+    with Later(end):
         done = home.tunefleet("status", "reviews", "--watch")
     assert done.code == 0
     assert done.err.splitlines()[0].startswith("Running  40 %  step 40/100")
@@ -231,7 +153,7 @@ def test_a_stopped_job_exits_by_its_reason(
         told = [condition("Succeeded", "False", reason)]
         home.say("ftj", "reviews", phase="Stopped", conditions=told)
 
-    with _later(stop):
+    with Later(stop):
         assert home.tunefleet("submit", str(job_file), "--wait", "--json").code == code
 
 
@@ -304,9 +226,9 @@ def test_logs_and_events_of_an_attempt_whose_pod_never_ran(home: Home, job_file:
         "spec": {"containers": [container], "nodeSelector": selector},
     }
     home.cluster.apply(pod, namespace=home.namespace)
-    shown = _until(lambda: home.tunefleet("logs", "reviews"), "Unschedulable")
+    shown = until(lambda: home.tunefleet("logs", "reviews"), "Unschedulable")
     assert "[tunefleet] prepare has written nothing" in shown
-    shown = _until(lambda: home.tunefleet("events", "reviews"), "FailedScheduling")
+    shown = until(lambda: home.tunefleet("events", "reviews"), "FailedScheduling")
     assert f"{name}-abc" in shown
 
     home.cluster.kubectl("delete", "pod", f"{name}-abc", "-n", home.namespace, "--force")
@@ -328,49 +250,10 @@ def test_the_dashboard_of_a_real_ray_cluster_and_its_token(
     assert "nothing of reviews runs" in home.tunefleet("dashboard", "reviews").err
     with players(kuberay, home.namespace):
         kuberay.apply(ray_job(name, "localhost/none:1", "SidecarMode"), namespace=home.namespace)
-        shown = _until(lambda: home.tunefleet("dashboard", "reviews", "--json"), "token")
+        shown = until(lambda: home.tunefleet("dashboard", "reviews", "--json"), "token")
     found = json.loads(shown)
     secret = home.get("secret", found["ray_cluster"])
     assert found["token"] == base64.b64decode(secret["data"]["auth_token"]).decode() != ""
     service = next(part for part in found["command"] if part.startswith("service/"))
     ports = home.get("service", service.removeprefix("service/"))["spec"]["ports"]
     assert 8265 in {port["port"] for port in ports}
-
-
-class _later:
-    """Do something on a thread a moment later; what it raises is raised here."""
-
-    def __init__(self, work: Callable[[], None]) -> None:
-        self._work = work
-        self._failed: list[BaseException] = []
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._thread.join()
-        if self._failed:
-            raise self._failed[0]
-
-    def _run(self) -> None:
-        deadline = time.monotonic() + 30
-        while True:
-            time.sleep(0.5)
-            try:
-                self._work()
-                return
-            except RuntimeError as error:  # the job is not there yet
-                if time.monotonic() > deadline:
-                    self._failed.append(error)
-                    return
-
-
-def _until(shown: Callable[[], Said], part: str) -> str:
-    deadline = time.monotonic() + 60
-    while True:
-        said = shown()
-        if part in said.out:
-            return said.out
-        assert time.monotonic() < deadline, said
-        time.sleep(0.5)

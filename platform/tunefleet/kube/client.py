@@ -270,16 +270,17 @@ class Client:
         call = Call("GET", PODS.path(namespace, pod, "log"), query, accept="text/plain, */*")
         return (await self.fetch("log", PODS, call)).decode(errors="replace")
 
-    async def follow_log(
-        self, namespace: str, pod: str, container: str
+    async def log_lines(
+        self, namespace: str, pod: str, container: str, *, follow: bool = False
     ) -> AsyncGenerator[str, None]:
-        """All lines that a container wrote and those it writes, until it ends."""
-        query = {"container": container, "follow": "true"}
+        """All lines that a container wrote and, with ``follow``, those it writes until it ends."""
+        query = {"container": container, "follow": str(follow).lower()}
         path = PODS.path(namespace, pod, "log")
         call = Call("GET", path, query, accept="text/plain, */*", seconds=None)
         async with self._access.call(call) as response:
             metrics.REQUESTS.labels("log", PODS.plural, response.status).inc()
-            if response.status != 200:
+            # (204: the pod has no node yet, and so no log.)
+            if response.status >= 400:
                 raise from_response(response.status, await response.read())
             rest = b""
             async for chunk in response.content.iter_any():

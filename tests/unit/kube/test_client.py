@@ -441,23 +441,32 @@ def test_a_pods_last_lines_are_text() -> None:
     with_server(test)
 
 
-def test_a_log_is_followed_line_by_line_to_the_end() -> None:
+@pytest.mark.parametrize("follow", [True, False], ids=["as it grows", "as it is"])
+def test_a_log_is_read_line_by_line_to_the_end(follow: bool) -> None:
     async def test(server: FakeServer, client: Client) -> None:
         server.answers.append(Answer(200, "first\n\nünd last, unended".encode()))
-        lines = [line async for line in client.follow_log("n", "p", "c")]
+        lines = [line async for line in client.log_lines("n", "p", "c", follow=follow)]
         assert lines == ["first", "", "ünd last, unended"]
         query = server.requests[0].query
-        assert (query["container"], query["follow"]) == ("c", "true")
+        assert (query["container"], query["follow"]) == ("c", str(follow).lower())
 
     with_server(test)
 
 
-def test_a_log_that_cannot_be_followed_says_why() -> None:
+def test_a_pod_without_a_node_has_no_lines() -> None:
+    async def test(server: FakeServer, client: Client) -> None:
+        server.answers.append(Answer(204, b""))
+        assert [line async for line in client.log_lines("n", "p", "c")] == []
+
+    with_server(test)
+
+
+def test_a_log_that_cannot_be_read_says_why() -> None:
     async def test(server: FakeServer, client: Client) -> None:
         said = status(400, "BadRequest", "container c is waiting to start")
         server.answers.append(Answer(400, said))
         with pytest.raises(ApiError, match="waiting to start"):
-            [line async for line in client.follow_log("n", "p", "c")]
+            [line async for line in client.log_lines("n", "p", "c")]
 
     with_server(test)
 

@@ -84,14 +84,11 @@ class FakeClient:
         self.written.append(("delete", name, {"uid": uid}))
         del self.objects[resource.plural, name]
 
-    async def pod_log(self, namespace: str, pod: str, container: str, *, tail_lines: int) -> str:
+    async def log_lines(
+        self, namespace: str, pod: str, container: str, *, follow: bool = False
+    ) -> AsyncGenerator[str, None]:
         if (pod, container) not in self.texts:
             raise ApiError(400, "BadRequest", f"container {container} is waiting to start")
-        return "".join(f"{line}\n" for line in self.texts[pod, container][-tail_lines:])
-
-    async def follow_log(
-        self, namespace: str, pod: str, container: str
-    ) -> AsyncGenerator[str, None]:
         for line in self.texts[pod, container]:
             yield line
 

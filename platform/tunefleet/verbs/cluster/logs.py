@@ -27,7 +27,6 @@ Say = Callable[[str, str], None]
 NOTE = "tunefleet"
 """Whose the lines are that no pod wrote."""
 
-TAIL_LINES = 2000
 EVERY_SECONDS = 2.0
 LINGER_SECONDS = 10.0
 """How long the last lines of pods are waited for once their job has ended."""
@@ -51,26 +50,29 @@ async def logs(cluster: Cluster, name: str, say: Say, *, attempt: int | None = N
     chosen = choose(job, await jobs.attempts(cluster, job), attempt)
     voices = await _voices(cluster, chosen)
     for voice in voices:
-        for who, line in await _written(cluster, voice):
-            say(who, line)
+        await _tell(cluster, voice, say)
     if not voices:
         _say_instead(chosen, say)
 
 
-async def _written(cluster: Cluster, voice: Voice) -> list[tuple[str, str]]:
-    """What a container wrote so far, or why that is nothing."""
+async def _tell(cluster: Cluster, voice: Voice, say: Say) -> None:
+    """Tell what a container wrote so far, or why that is nothing."""
+    silent = True
     try:
-        text = await cluster.client.pod_log(
-            cluster.namespace, voice.pod.name, voice.container, tail_lines=TAIL_LINES
-        )
+        async for line in cluster.client.log_lines(
+            cluster.namespace, voice.pod.name, voice.container
+        ):
+            say(voice.name, line)
+            silent = False
     except ApiError as error:
         if not (error.not_found or error.invalid):
             raise
-        return [(NOTE, f"{voice.name} has no log ({_why(voice, error.message)})")]
-    # Of a pod that has no node yet, the server says nothing and calls that an answer.
-    why = _why(voice, f"its pod is {voice.pod.status.phase or 'Pending'}")
-    nothing = [(NOTE, f"{voice.name} has written nothing ({why})")]
-    return [(voice.name, line) for line in text.splitlines()] or nothing
+        say(NOTE, f"{voice.name} has no log ({_why(voice, error.message)})")
+        return
+    if silent:
+        # Of a pod that has no node yet, the server says nothing and calls that an answer.
+        why = _why(voice, f"its pod is {voice.pod.status.phase or 'Pending'}")
+        say(NOTE, f"{voice.name} has written nothing ({why})")
 
 
 async def follow(
@@ -159,8 +161,8 @@ def _driver(containers: Sequence[str]) -> str:
 
 async def _stream(cluster: Cluster, voice: Voice, say: Say) -> None:
     try:
-        async for line in cluster.client.follow_log(
-            cluster.namespace, voice.pod.name, voice.container
+        async for line in cluster.client.log_lines(
+            cluster.namespace, voice.pod.name, voice.container, follow=True
         ):
             say(voice.name, line)
     except ApiError as error:
