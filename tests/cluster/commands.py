@@ -9,7 +9,8 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,6 +48,7 @@ class Home:
     cluster: Cluster
     namespace: str
     capsys: pytest.CaptureFixture[str]
+    folder: Path
 
     def tunefleet(self, *arguments: str) -> Said:
         where = ["--kubeconfig", str(self.cluster.kubeconfig), "-n", self.namespace]
@@ -67,6 +69,21 @@ class Home:
             *("patch", kind, name, "-n", self.namespace),
             *("--subresource=status", "--type=merge", "-p", patch),
         )
+
+    def guest(self, role: str = "") -> Home:
+        """The same namespace as somebody sees it who has one of the cluster's roles, or none."""
+        view = self.cluster.kubectl("config", "view", "--raw", "--minify", "--flatten", "-o=json")
+        config, name, where = json.loads(view), role or "nobody", f"--namespace={self.namespace}"
+        self.cluster.kubectl("create", "serviceaccount", name, where)
+        if role:
+            account = f"--serviceaccount={self.namespace}:{name}"
+            rights = f"--clusterrole={role}"
+            self.cluster.kubectl("create", "rolebinding", name, rights, account, where)
+        token = self.cluster.kubectl("create", "token", name, where).strip()
+        config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token}}]
+        path = self.folder / f"{name}.json"
+        path.write_text(json.dumps(config))
+        return replace(self, cluster=Cluster(path, self.cluster.program))
 
     def make_attempt(self, job: str, number: int) -> str:
         uid = self.get("ftj", job)["metadata"]["uid"]

@@ -9,12 +9,14 @@ import base64
 import json
 import secrets
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import obstore
 import pytest
 
-from tests.cluster.commands import Home, Later, condition, define, until
+from tests.cluster.commands import Home, Later, Objects, condition, define, until
+from tests.cluster.installed import installed as installed_chart
 from tests.cluster.players import players
 from tests.testbed.clusters import Cluster
 from tests.testbed.ray_job import ray_job
@@ -35,8 +37,10 @@ def installed(cluster: Cluster) -> Cluster:
 
 
 @pytest.fixture
-def home(installed: Cluster, namespace: str, capsys: pytest.CaptureFixture[str]) -> Home:
-    return Home(installed, namespace, capsys)
+def home(
+    installed: Cluster, namespace: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Home:
+    return Home(installed, namespace, capsys, tmp_path)
 
 
 @pytest.fixture
@@ -112,7 +116,7 @@ def test_a_dry_run_is_what_kubectl_applies(home: Home, job_file: Path) -> None:
 
 
 def test_a_namespace_that_is_not_there_is_told(home: Home, job_file: Path) -> None:
-    nowhere = Home(home.cluster, "nowhere-at-all", home.capsys)
+    nowhere = replace(home, namespace="nowhere-at-all")
     done = nowhere.tunefleet("submit", str(job_file))
     assert done.code == 2
     assert 'namespaces "nowhere-at-all" not found' in done.err
@@ -194,20 +198,31 @@ def test_wishes_reach_the_spec_and_nothing_else(home: Home, job_file: Path) -> N
     assert home.tunefleet("status", "--json").json["jobs"] == []
 
 
-def test_who_has_no_right_is_told_which_role_to_ask_for(home: Home, tmp_path: Path) -> None:
-    view = json.loads(
-        home.cluster.kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "json")
-    )
-    home.cluster.kubectl("create", "serviceaccount", "guest", "-n", home.namespace)
-    token = home.cluster.kubectl("create", "token", "guest", "-n", home.namespace).strip()
-    view["users"] = [{"name": view["users"][0]["name"], "user": {"token": token}}]
-    config = tmp_path / "guest"
-    config.write_text(json.dumps(view))
-    guest = Home(Cluster(config, home.cluster.program), home.namespace, home.capsys)
-    done = guest.tunefleet("status")
+def test_who_has_no_right_is_told_which_role_to_ask_for(home: Home) -> None:
+    done = home.guest().tunefleet("status")
     assert done.code == 2
-    assert f"system:serviceaccount:{home.namespace}:guest" in done.err
+    assert f"system:serviceaccount:{home.namespace}:nobody" in done.err
     assert "ask for the role `edit`" in done.err
+
+
+def test_the_role_edit_is_enough_for_every_command_and_view_to_look(
+    home: Home, job_file: Path
+) -> None:
+    with installed_chart(home.cluster):
+        editor, viewer = home.guest("edit"), home.guest("view")
+        done = until(lambda: editor.tunefleet("submit", str(job_file), "--json"), "reviews")
+        assert json.loads(done)["made"]
+        name = home.make_attempt("reviews", 0)
+        home.cluster.apply(_waiting_pod(name), namespace=home.namespace)
+        for guest in (editor, viewer):
+            for command in ("status", "events", "logs"):
+                shown = guest.tunefleet(command, "reviews")
+                assert shown.code == 0, shown.err
+        assert "nothing of reviews runs" in editor.tunefleet("dashboard", "reviews").err
+        assert "ask for the role `edit`" in viewer.tunefleet("cancel", "reviews").err
+        for command in ("suspend", "resume", "cancel"):
+            assert editor.tunefleet(command, "reviews").code == 0
+        assert editor.tunefleet("delete", "reviews", "--yes").code == 0
 
 
 # -- what was said ---------------------------------------------------------------------
@@ -217,15 +232,7 @@ def test_logs_and_events_of_an_attempt_whose_pod_never_ran(home: Home, job_file:
     home.tunefleet("submit", str(job_file))
     assert "has no attempt yet" in home.tunefleet("logs", "reviews").err
     name = home.make_attempt("reviews", 0)
-    container = {"name": "tunefleet", "image": "localhost/none:1"}
-    selector = {"nobody": "has-this"}
-    pod = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": f"{name}-abc", "labels": labels("reviews", name)},
-        "spec": {"containers": [container], "nodeSelector": selector},
-    }
-    home.cluster.apply(pod, namespace=home.namespace)
+    home.cluster.apply(_waiting_pod(name), namespace=home.namespace)
     shown = until(lambda: home.tunefleet("logs", "reviews"), "Unschedulable")
     assert "[tunefleet] prepare has written nothing" in shown
     shown = until(lambda: home.tunefleet("events", "reviews"), "FailedScheduling")
@@ -249,7 +256,7 @@ def test_the_dashboard_of_a_real_ray_cluster_and_its_token(
     name = home.make_attempt("reviews", 1)
     assert "nothing of reviews runs" in home.tunefleet("dashboard", "reviews").err
     with players(kuberay, home.namespace):
-        kuberay.apply(ray_job(name, "localhost/none:1", "SidecarMode"), namespace=home.namespace)
+        kuberay.apply(_marked(name), namespace=home.namespace)
         shown = until(lambda: home.tunefleet("dashboard", "reviews", "--json"), "token")
     found = json.loads(shown)
     secret = home.get("secret", found["ray_cluster"])
@@ -257,3 +264,22 @@ def test_the_dashboard_of_a_real_ray_cluster_and_its_token(
     service = next(part for part in found["command"] if part.startswith("service/"))
     ports = home.get("service", service.removeprefix("service/"))["spec"]["ports"]
     assert 8265 in {port["port"] for port in ports}
+
+
+def _marked(name: str) -> Objects:
+    """A RayJob whose head says which attempt it belongs to."""
+    body: Objects = ray_job(name, "localhost/none:1", "SidecarMode")
+    template = body["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]
+    template["metadata"] = {"labels": labels("reviews", name)}
+    return body
+
+
+def _waiting_pod(attempt: str) -> Objects:
+    """A pod of an attempt for which there is no node."""
+    container = {"name": "tunefleet", "image": "localhost/none:1"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": f"{attempt}-abc", "labels": labels("reviews", attempt)},
+        "spec": {"containers": [container], "nodeSelector": {"nobody": "has-this"}},
+    }

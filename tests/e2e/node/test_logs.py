@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
@@ -35,10 +36,14 @@ JOB = {
 
 
 def test_a_driver_is_heard_as_it_speaks_and_afterwards(
-    cluster: Cluster, namespace: str, runtime_image: str, capsys: pytest.CaptureFixture[str]
+    cluster: Cluster,
+    namespace: str,
+    runtime_image: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
     define(cluster)
-    home = Home(cluster, namespace, capsys)
+    home = Home(cluster, namespace, capsys, tmp_path)
     cluster.apply(JOB, namespace=namespace)
     home.say("ftj", "reviews", phase="Running", conditions=[])
     attempt = home.make_attempt("reviews", 1)

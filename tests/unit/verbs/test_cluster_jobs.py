@@ -18,6 +18,7 @@ from tests.unit.verbs.fake_cluster import (
     condition,
     job,
     metadata,
+    pod,
 )
 from tunefleet.api.errors import ClusterError
 from tunefleet.kube.errors import ApiError
@@ -278,30 +279,47 @@ def test_without_events_it_is_said_why() -> None:
 # -- dashboard -------------------------------------------------------------------------
 
 
-def ray_job(state: str) -> tuple[str, dict[str, Any]]:
-    body = {
-        "metadata": metadata("reviews-7f3a9-1", "ray"),
-        "status": {"jobDeploymentStatus": state, "rayClusterName": "reviews-7f3a9-1-x2x4z"},
-    }
-    return "rayjobs", body
+RAY_CLUSTER = "reviews-7f3a9-1-x2x4z"
+
+
+def head(phase: str) -> tuple[str, dict[str, Any]]:
+    made = pod(f"{RAY_CLUSTER}-head", "reviews-7f3a9-1", ("tunefleet",), "head", phase)
+    made[1]["metadata"]["labels"]["ray.io/cluster"] = RAY_CLUSTER
+    return made
+
+
+def service(name: str, port: int) -> tuple[str, dict[str, Any]]:
+    own = metadata(name, f"uid-{name}") | {"labels": {"ray.io/cluster": RAY_CLUSTER}}
+    return "services", {"metadata": own, "spec": {"ports": [{"port": port}]}}
 
 
 def secret() -> tuple[str, dict[str, Any]]:
     token = base64.b64encode(b"open sesame").decode()
     return "secrets", {
-        "metadata": metadata("reviews-7f3a9-1-x2x4z", "secret"),
+        "metadata": metadata(RAY_CLUSTER, "secret"),
         "data": {"auth_token": token},
     }
 
 
-def test_the_dashboard_of_the_running_attempt_with_its_token() -> None:
-    client = FakeClient(job(**RUNNING), attempt(0), attempt(1), ray_job("Running"), secret())
+@pytest.mark.parametrize(
+    ("services", "name"),
+    [
+        pytest.param((), f"{RAY_CLUSTER}-head-svc", id="by the name that KubeRay gives"),
+        pytest.param(
+            (service("workers", 8080), service("cut-head-svc", 8265)),
+            "cut-head-svc",
+            id="by its port, where KubeRay had to cut the name",
+        ),
+    ],
+)
+def test_the_dashboard_of_the_running_attempt_with_its_token(services: Any, name: str) -> None:
+    client = FakeClient(
+        job(**RUNNING), attempt(0), attempt(1), head("Running"), secret(), *services
+    )
     found = asyncio.run(dashboard.find(cluster(client), "reviews", port=9000))
     assert found.token == "open sesame"
     assert found.url == "http://127.0.0.1:9000"
-    assert " ".join(found.command) == (
-        "kubectl port-forward -n research service/reviews-7f3a9-1-x2x4z-head-svc 9000:8265"
-    )
+    assert " ".join(found.command) == (f"kubectl port-forward -n research service/{name} 9000:8265")
 
 
 @pytest.mark.parametrize(
@@ -309,11 +327,10 @@ def test_the_dashboard_of_the_running_attempt_with_its_token() -> None:
     [
         pytest.param((), id="no attempt"),
         pytest.param((attempt(0),), id="preparing"),
-        pytest.param((attempt(0), attempt(1)), id="no RayJob yet"),
-        pytest.param((attempt(1), ray_job("Complete")), id="a RayJob that has ended"),
-        pytest.param(
-            (attempt(1, result={"phase": "Failed"}), ray_job("Running")), id="an ended one"
-        ),
+        pytest.param((attempt(0), attempt(1)), id="no pod yet"),
+        pytest.param((attempt(1), head("Pending")), id="a head that waits"),
+        pytest.param((attempt(1), head("Succeeded")), id="a head that has ended"),
+        pytest.param((attempt(1, result={"phase": "Failed"}), head("Running")), id="an ended one"),
     ],
 )
 def test_without_anything_that_runs_there_is_no_dashboard(objects: Any) -> None:

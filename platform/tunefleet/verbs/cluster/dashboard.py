@@ -7,6 +7,7 @@ rights, and gone when the command ends. Imports ``kube`` and its siblings.
 from __future__ import annotations
 
 import base64
+import json
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -14,7 +15,6 @@ from pathlib import Path
 
 from tunefleet.api.attempt import Stage
 from tunefleet.api.errors import ClusterError, MachineError
-from tunefleet.controller.kinds import RAY_JOBS
 from tunefleet.controller.seen import JobSeen
 from tunefleet.kube.errors import ApiError
 from tunefleet.kube.resources import Document, Resource
@@ -22,8 +22,12 @@ from tunefleet.verbs.cluster import jobs
 from tunefleet.verbs.cluster.connect import Cluster
 
 SECRETS = Resource("", "v1", "secrets", "Secret")
+SERVICES = Resource("", "v1", "services", "Service")
 PORT = 8265
 TOKEN_KEY = "auth_token"
+
+_NODE = "ray.io/node-type"
+_CLUSTER = "ray.io/cluster"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +49,10 @@ async def find(cluster: Cluster, name: str, *, port: int = PORT) -> Dashboard:
     newest = attempts[-1] if attempts else None
     if newest is None or newest.spec.stage is Stage.PREPARE or newest.result is not None:
         raise _nothing_runs(job)
-    try:
-        ray_job = await cluster.client.get(RAY_JOBS, cluster.namespace, newest.name)
-    except ApiError as error:
-        if error.not_found:
-            raise _nothing_runs(job) from None
-        raise
-    status = _block(ray_job, "status")
-    ray_cluster = str(status.get("rayClusterName") or "")
-    if not ray_cluster or status.get("jobDeploymentStatus") not in {"Initializing", "Running"}:
+    ray_cluster = await _ray_cluster(cluster, newest.name)
+    if ray_cluster is None:
         raise _nothing_runs(job)
-    head = _block(_block(status, "rayClusterStatus"), "head")
-    service = str(head.get("serviceName") or f"{ray_cluster}-head-svc")
+    service = await _service(cluster, ray_cluster)
     return Dashboard(
         job=name,
         attempt=newest.number,
@@ -89,6 +85,24 @@ def carry(found: Dashboard) -> int:
             process.terminate()
             process.wait()
             return 0
+
+
+async def _ray_cluster(cluster: Cluster, attempt: str) -> str | None:
+    """The RayCluster whose head runs: told by its pod, which whoever may edit jobs may read."""
+    for pod, _ in (await jobs.pods(cluster, attempt)).values():
+        told = pod.metadata.labels
+        if told.get(_NODE) == "head" and pod.status.phase == "Running" and not pod.going:
+            return told.get(_CLUSTER)
+    return None
+
+
+async def _service(cluster: Cluster, ray_cluster: str) -> str:
+    """The service that leads to a head's dashboard."""
+    async for body in jobs.bodies(cluster, SERVICES, f"{_CLUSTER}={ray_cluster}"):
+        found = json.loads(body)
+        if PORT in {port.get("port") for port in found.get("spec", {}).get("ports", [])}:
+            return str(found["metadata"]["name"])
+    return f"{ray_cluster}-head-svc"
 
 
 async def _token(cluster: Cluster, ray_cluster: str) -> str:
