@@ -30,6 +30,8 @@ _SAFE = {
     "spec.tracking": "it changes where numbers are shown, not the numbers",
     "spec.budget": "it changes when to stop for money, not what is computed",
     "spec.credentials": "it changes whose rights are used, not what is computed",
+    "spec.suspend": "it changes when to train, not what is computed",
+    "spec.cancel": "it changes when to stop, not what is computed",
     "spec.serving": "the gate is judged when training is over",
     "spec.training.gradientCheckpointing": "activations are computed again instead of kept; "
     "the numbers are the same",
