@@ -20,7 +20,7 @@ PIECES = {
     ],
     "Never lose work, on any store": [*(f"{number}." for number in range(1, 8)), "Bad input"],
     "The controller on a cluster": [
-        *(f"{number}." for number in (1, 2, 3, 4, 5, 6, 8, 11)),
+        *(f"{number}." for number in (1, 2, 3, 4, 5, 6, 7, 8, 11)),
         "Bad days",
     ],
     "The language and the rights on a cluster": ["Definitions", "Profiles", "Rights"],
