@@ -23,7 +23,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from tunefleet.api.attempt import ATTEMPT_ENVIRONMENT, NAMESPACE_ENVIRONMENT, AttemptSpec
+from tunefleet.api.attempt import (
+    ATTEMPT_ENVIRONMENT,
+    NAMESPACE_ENVIRONMENT,
+    AttemptSpec,
+    AttemptStatus,
+)
 from tunefleet.api.errors import MachineError
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -72,7 +77,17 @@ class Attempt:
         Raises :class:`GoneError` when there is no such attempt, :class:`SilentError` when the
         server cannot be reached or refuses, ``MachineError`` when the spec is of another version.
         """
-        reply = self._send(json.dumps({"status": status}).encode())
+        return self._spec(self._send(json.dumps({"status": status}).encode()))
+
+    def told(self) -> AttemptStatus:
+        """What has been said of the attempt so far, by whichever of its pods; errors as above."""
+        reply = self._send(json.dumps({"status": {}}).encode())
+        try:
+            return AttemptStatus.from_json(json.dumps(reply.get("status", {})))
+        except ValidationError as error:
+            raise SilentError(f"the status of {self.name} cannot be read: {error}") from error
+
+    def _spec(self, reply: dict[str, object]) -> AttemptSpec:
         try:
             return AttemptSpec.from_json(json.dumps(reply.get("spec")))
         except ValidationError as error:

@@ -20,7 +20,9 @@ from types import FrameType
 
 from tunefleet.api.errors import RunError
 from tunefleet.api.words import Command, DeviceType, FailureClass, Phase
+from tunefleet.channel.attempt import Attempt
 from tunefleet.channel.folder import WatchEnd
+from tunefleet.channel.listening import Listener
 from tunefleet.channel.schema import Event, Progress
 from tunefleet.plan.worker import WorkerConfig
 from tunefleet.storage.run import ExitRecord, RunStore
@@ -128,7 +130,7 @@ def drive(
             )
             thread.start()
             vain = VainStarts(plan.max_failures)
-            _watch(thread, WatchEnd(scratch), watcher, interrupts, vain, deadline)
+            _watch(thread, _heard(config), watcher, interrupts, vain, deadline)
     except OutOfBudget:
         return conclude(
             run,
@@ -162,9 +164,15 @@ def _ray(config: WorkerConfig, *, dashboard: bool) -> AbstractContextManager[Loc
     )
 
 
+def _heard(config: WorkerConfig) -> WatchEnd | Listener:
+    """Where the run is listened to: its folder, or what its pods say of it."""
+    attempt = Attempt.here() if config.carried else None
+    return WatchEnd(Path(config.scratch)) if attempt is None else Listener(attempt)
+
+
 def _watch(
     thread: threading.Thread,
-    folder: WatchEnd,
+    run: WatchEnd | Listener,
     watcher: Watcher,
     interrupts: Interrupts,
     vain: VainStarts,
@@ -173,10 +181,10 @@ def _watch(
     asked = False
     while True:
         ended = not thread.is_alive()
-        for event in folder.events():
+        for event in run.events():
             watcher.event(event)
             vain.hear(event)
-        progress = folder.progress()
+        progress = run.progress()
         if progress is not None:
             watcher.progress(progress)
         if ended:
@@ -184,7 +192,10 @@ def _watch(
         if interrupts.received and not asked:
             asked = True
             name = signal.Signals(interrupts.received[0]).name
-            folder.ask(Command.CHECKPOINT_AND_STOP, name)
+            if isinstance(run, Listener):
+                # Workers in other pods are asked through these pods; this one has to go.
+                raise StoppedAtOnce
+            run.ask(Command.CHECKPOINT_AND_STOP, name)
             watcher.stopping(name)
         if len(interrupts.received) > 1:
             raise StoppedAtOnce

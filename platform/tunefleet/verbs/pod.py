@@ -189,7 +189,8 @@ class _Training:
             f"{run.run}, attempt {self.spec.number}: {plan.total_steps} steps of "
             f"{plan.batch_size} on {plan.workers} worker(s), {plan.device}, {plan.precision}"
         )
-        return drive(config, run, Watcher(), Interrupts(), dashboard=False)
+        watcher = Watcher(progress=self.observer.progress, event=self.observer.event)
+        return drive(config, run, watcher, Interrupts(), dashboard=False)
 
     def _result(
         self, run: RunStore, job: FineTuneJob, plan: Plan, ended: ExitRecord, seconds: float
