@@ -64,8 +64,18 @@ async def following(bed: Bed) -> AsyncIterator[tuple[Client, Callable[[], dict[s
 
 
 async def put(client: Client, name: str, size: str) -> None:
+    """Write it; again while the connection is one that the server's end has cut."""
     body = thing(name, size=size)
-    await client.apply(CONFIG_MAPS, NAMESPACE, name, body, manager="tests")
+    async with asyncio.timeout(90):
+        while True:
+            try:
+                await client.apply(CONFIG_MAPS, NAMESPACE, name, body, manager="tests")
+            except ApiError as error:
+                if not error.unreachable:
+                    raise
+                await asyncio.sleep(0.2)
+            else:
+                return
 
 
 async def knows(known: Callable[[], dict[str, str]], wanted: dict[str, str]) -> None:
