@@ -68,7 +68,6 @@ def run_ours(
     run = RunStore.create(open_store(str(folder / "store"), folder), "default", job.plan.job)
     claim = run.claim_attempt(Writer.here())
     data = job.facts.data
-    splits = {"train": data.train, "validation": data.validation, "test": data.test}
     config = WorkerConfig(
         address=RunAddress(
             uri=run.store.uri,
@@ -81,7 +80,7 @@ def run_ours(
         plan=job.plan,
         model_path=job.facts.model.path,
         labels=data.labels,
-        stores={split: facts.store for split, facts in splits.items() if facts is not None},
+        stores={split: facts.store for split, facts in data.splits.items()},
         scratch=str(folder / "channel"),
     )
     path = folder / "worker.json"

@@ -198,7 +198,8 @@ def test_killed_around_a_write_the_end_is_the_same(
             life.players = Players(other, life.namespace)
             life.client.count(**{when: write})
             assert await life.until(FINAL) == "Succeeded"
-        assert life.deaths == (1 if write < 11 else life.deaths), "the kill has to happen"
+        happened = life.deaths == 1
+        assert happened or len(life.client.writes) <= write, "the kill has to happen"
         return await life.essence()
 
     assert lived(kuberay, test) == undisturbed

@@ -84,6 +84,12 @@ class DataFacts(Document):
     test: SplitFacts | None = None
     findings: list[Finding] = []
 
+    @property
+    def splits(self) -> dict[str, SplitFacts]:
+        """The splits that there are, by name."""
+        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: split for name, split in named.items() if split is not None}
+
 
 class StorageFacts(Document):
     """What the probe of the checkpoint store found (bytes per second; None: not measured)."""

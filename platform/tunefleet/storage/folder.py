@@ -4,6 +4,7 @@ Decides the layout ``<namespace>/<job>/<run id>/``. Numbers, never times, say wh
 Imports ``api`` and its siblings below it.
 
     RUN.json  job.json  facts.json  plan.json  report/…  bundle/<digest>/…
+    prepared/<split>/…                         tokens, for machines that did not make them
     attempts/0001/CLAIM                        who owns the run (the highest number does)
     attempts/0001/EXIT.json                    how the attempt ended
     attempts/0001/starts/0001/CLAIM            the number is taken: lower starts are fenced

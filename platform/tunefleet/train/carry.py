@@ -20,7 +20,7 @@ from tunefleet.api.support import in_store
 from tunefleet.data import model_files
 from tunefleet.data.cache import cache_root
 from tunefleet.data.tokenise import is_complete
-from tunefleet.plan.facts import DataFacts, Facts, SplitFacts
+from tunefleet.plan.facts import Facts, SplitFacts
 from tunefleet.plan.worker import WorkerConfig
 from tunefleet.storage.copies import Copies
 from tunefleet.storage.run import RunStore
@@ -29,7 +29,7 @@ from tunefleet.train.prepare import Prepared, prepared_from
 
 def stow(run: RunStore, facts: Facts) -> None:
     """Keep the run's tokens beside it. Again after a kill: what is there is replaced."""
-    for name, split in _splits(facts.data).items():
+    for name, split in facts.data.splits.items():
         folder = Path(split.store)
         for path in sorted(file for file in folder.rglob("*") if file.is_file()):
             run.store.put(run.key("prepared", name, str(path.relative_to(folder))), path)
@@ -48,7 +48,7 @@ def arrived(config: WorkerConfig) -> WorkerConfig:
     return config.model_copy(
         update={
             "model_path": str(_model_folder(job, facts, cache)),
-            "stores": {name: split.store for name, split in _splits(data).items()},
+            "stores": {name: split.store for name, split in data.splits.items()},
         }
     )
 
@@ -65,21 +65,14 @@ def facts_of(run: RunStore) -> Facts:
 
 def unpack(run: RunStore, facts: Facts, cache: Path) -> Prepared:
     """Facts with this machine's token stores, once they are here; StorageError as above."""
-    stores = {
-        name: _fetched(run, name, split, cache) for name, split in _splits(facts.data).items()
-    }
+    stores = {name: _fetched(run, name, split, cache) for name, split in facts.data.splits.items()}
     data = facts.data.model_copy(
         update={
             name: split.model_copy(update={"store": str(stores[name])})
-            for name, split in _splits(facts.data).items()
+            for name, split in facts.data.splits.items()
         }
     )
     return prepared_from(facts.model_copy(update={"data": data}))
-
-
-def _splits(data: DataFacts) -> dict[str, SplitFacts]:
-    splits = {"train": data.train, "validation": data.validation, "test": data.test}
-    return {name: split for name, split in splits.items() if split is not None}
 
 
 def _fetched(run: RunStore, name: str, split: SplitFacts, cache: Path) -> Path:

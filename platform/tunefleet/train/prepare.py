@@ -355,11 +355,7 @@ def _split_facts(rows: Rows, store: TokenStore, splits: Splits) -> SplitFacts:
 
 def prepared_from(facts: Facts) -> Prepared:
     """Facts with the rows that stand beside their token stores on this machine."""
-    splits = {
-        "train": facts.data.train,
-        "validation": facts.data.validation,
-        "test": facts.data.test,
-    }
+    splits = facts.data.splits
 
     def rows(name: str) -> Rows:
         found = splits.get(name)

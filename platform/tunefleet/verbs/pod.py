@@ -163,11 +163,6 @@ class _Training:
         from tunefleet.train.driver import Interrupts, Watcher, drive
 
         facts = facts_of(run)
-        splits = {
-            "train": facts.data.train,
-            "validation": facts.data.validation,
-            "test": facts.data.test,
-        }
         config = WorkerConfig(
             address=RunAddress(
                 uri=run.store.uri,
@@ -180,7 +175,7 @@ class _Training:
             plan=plan,
             model_path=facts.model.path,
             labels=facts.data.labels,
-            stores={name: split.store for name, split in splits.items() if split is not None},
+            stores={name: split.store for name, split in facts.data.splits.items()},
             scratch=str(SCRATCH / self.attempt.name),
             carried=True,
             tracking=job.spec.tracking,

@@ -30,7 +30,6 @@ from tunefleet.verbs.preparing import prepare_job
 if TYPE_CHECKING:
     from tunefleet.api.rates import Rate
     from tunefleet.plan.budget import Bill
-    from tunefleet.plan.facts import DataFacts
     from tunefleet.storage.run import ExitRecord, RunStore
     from tunefleet.storage.store import Store
     from tunefleet.train.driver import Interrupts
@@ -227,7 +226,7 @@ class _Run:
             plan=plan,
             model_path=facts.model.path,
             labels=facts.data.labels,
-            stores=_stores(facts.data),
+            stores={name: split.store for name, split in facts.data.splits.items()},
             scratch=str(scratch),
             rates=self._rates,
             started_ns=self._began_ns,
@@ -294,11 +293,6 @@ def _bill(run: RunStore) -> Bill:
 
     account = account_of(run.spent())
     return Bill(account.wall / 1e9, account.microdollars or 0, account.unpriced_seconds)
-
-
-def _stores(data: DataFacts) -> dict[str, str]:
-    splits = {"train": data.train, "validation": data.validation, "test": data.test}
-    return {name: split.store for name, split in splits.items() if split is not None}
 
 
 def stored_result(run: RunStore) -> RunResult | None:
