@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.plans import some_facts
-from tunefleet.controller.kinds import ATTEMPTS, RAY_JOBS
+from tunefleet.controller.kinds import ATTEMPTS, PREPARE_JOBS, RAY_JOBS
 from tunefleet.kube.client import Client
 from tunefleet.kube.errors import ApiError
 from tunefleet.kube.resources import Manifest, Resource
@@ -84,6 +84,8 @@ class Players:
                 await self._train(name, attempt["spec"].get("command", "None"))
 
     async def _prepare(self, name: str) -> None:
+        if name not in [job["metadata"]["name"] for job in await self._all(PREPARE_JOBS)]:
+            return
         published = some_facts().model_dump(mode="json", by_alias=True, exclude_none=True)
         status = {
             "run": "run-0001",

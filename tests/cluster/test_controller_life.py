@@ -187,7 +187,7 @@ def test_the_controller_writes_no_more_than_twelve_times_in_a_jobs_life(kuberay:
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("write", range(12))
+@pytest.mark.parametrize("write", range(14))
 def test_killed_around_a_write_the_end_is_the_same(
     kuberay: Cluster, undisturbed: dict[str, object], write: int, when: str
 ) -> None:
