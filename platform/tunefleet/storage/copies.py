@@ -112,14 +112,13 @@ class Copies:
         def fetch(folder: Path, name: str, entry: Entry) -> None:
             nonlocal done
             path = folder / name
-            store.fetch(entry.key, path)
-            sha = _sha256(path)
-            if path.stat().st_size != entry.size:
+            size, sha = store.fetch(entry.key, path)
+            if size != entry.size:
                 raise StorageError(
                     f"{entry.key} in {store.uri} changed while it was fetched",
                     remedy="run again when nobody writes to it",
                 )
-            _write_json(_record(folder, name), [sha, entry.size, path.stat().st_mtime_ns])
+            _write_json(_record(folder, name), [sha, size, path.stat().st_mtime_ns])
             with lock:
                 done += entry.size
                 self._tell(done, total)

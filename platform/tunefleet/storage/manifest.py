@@ -153,7 +153,7 @@ def load_manifest(run: RunFolder, key: str) -> Manifest:
 def verify(run: RunFolder, manifest: Manifest, scratch: Path | None = None) -> list[str]:
     """Read every file back, some at once; what is wrong, or nothing. Cheap checks come first.
 
-    What is read from a remote store is kept in ``scratch``, where :func:`open_file` finds it.
+    What is read from a remote store is kept in ``scratch``, where :func:`take_file` finds it.
     """
     problems = size_problems(run, manifest.name, manifest.files)
     if problems:
@@ -164,8 +164,7 @@ def verify(run: RunFolder, manifest: Manifest, scratch: Path | None = None) -> l
         try:
             if scratch is not None and run.store.local_path(key) is None:
                 path = local_copy(run, manifest, name, scratch)
-                run.store.fetch(key, path)
-                _, sha = digest_of_file(path)
+                _, sha = run.store.fetch(key, path)
             else:
                 _, sha = run.store.digest(key)
         except MissingError:
@@ -201,28 +200,44 @@ def read_file(run: RunFolder, manifest: Manifest, name: str) -> bytes:
     return body
 
 
-def open_file(run: RunFolder, manifest: Manifest, name: str, scratch: Path) -> Path:
-    """A checked file on the local file system, to be memory-mapped.
+def take_file(run: RunFolder, manifest: Manifest, name: str, scratch: Path) -> bool:
+    """Have a file of the stated size at :func:`local_copy`; whether it was hashed on its way.
 
     On ``file://`` it is the checkpoint's own file; elsewhere a copy in ``scratch``, which is
-    fetched unless it is there.
+    fetched unless it is there. MissingError when there is none, DamagedError when it is not
+    what the manifest states.
     """
     entry = _entry(run, manifest, name)
     key = run.key(CHECKPOINTS, manifest.name, name)
     path = local_copy(run, manifest, name, scratch)
+    if run.store.local_path(key) is None and not path.exists():
+        if run.store.fetch(key, path) != (entry.size, entry.sha256):
+            path.unlink()
+            raise _altered(run, manifest, name)
+        return True
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError as error:
+        raise MissingError(f"{name} of checkpoint {manifest.name} is missing") from error
+    if size != entry.size:
+        raise _altered(run, manifest, name)
+    return False
+
+
+def check_file(run: RunFolder, manifest: Manifest, name: str, scratch: Path) -> None:
+    """Read what :func:`take_file` found to the last byte; DamagedError when it was altered."""
+    entry = _entry(run, manifest, name)
+    key = run.key(CHECKPOINTS, manifest.name, name)
     if run.store.local_path(key) is None:
-        if not path.exists():
-            run.store.fetch(key, path)
-        found = digest_of_file(path)
+        found = digest_of_file(local_copy(run, manifest, name, scratch))
     else:
         found = run.store.digest(key)
     if found != (entry.size, entry.sha256):
         raise _altered(run, manifest, name)
-    return path
 
 
 def local_copy(run: RunFolder, manifest: Manifest, name: str, scratch: Path) -> Path:
-    """Where :func:`open_file` finds or puts a file; says nothing of whether it is there."""
+    """Where :func:`take_file` finds or puts a file; says nothing of whether it is there."""
     path = run.store.local_path(run.key(CHECKPOINTS, manifest.name, name))
     return scratch / manifest.name / name if path is None else path
 

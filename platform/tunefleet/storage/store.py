@@ -279,18 +279,26 @@ class Store:
             for done in [pool.submit(self.fetch, key, path) for key, path in found]:
                 done.result()
 
-    def fetch(self, key: str, path: Path) -> None:
-        """Copy one object to a local file, atomically."""
+    def fetch(self, key: str, path: Path) -> tuple[int, str]:
+        """Copy one object to a local file, atomically; size and sha256 of what was written.
+
+        A chunk is hashed while it is written and the next ones are on their way.
+        """
         with self._faults("copy", f"{key} to {path}"):
             path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+            size, sha = 0, hashlib.sha256()
             try:
-                with part.open("wb") as file:
+                with part.open("wb") as file, ThreadPoolExecutor(1, "sha256") as pool:
                     for chunk in self.stream(key):
+                        hashed = pool.submit(sha.update, chunk)
                         file.write(chunk)
+                        size += chunk.nbytes
+                        hashed.result()
                 part.replace(path)
             finally:
                 part.unlink(missing_ok=True)
+        return size, sha.hexdigest()
 
     # -- inside ------------------------------------------------------------------------
 

@@ -36,9 +36,9 @@ def fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     original = Store.fetch
 
-    def fetch(self: Store, key: str, path: Path) -> None:
+    def fetch(self: Store, key: str, path: Path) -> tuple[int, str]:
         seen.append(key.rsplit("/", 1)[-1])
-        original(self, key, path)
+        return original(self, key, path)
 
     monkeypatch.setattr(Store, "fetch", fetch)
     return seen

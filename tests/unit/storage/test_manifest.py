@@ -24,12 +24,14 @@ from tunefleet.storage.faults import MissingError
 from tunefleet.storage.manifest import (
     DamagedError,
     Mark,
+    check_file,
     checkpoint_name,
     load_manifest,
+    local_copy,
     mark_of,
     mark_of_key,
-    open_file,
     read_file,
+    take_file,
     verify,
 )
 from tunefleet.storage.run import RunStore
@@ -58,7 +60,7 @@ def test_a_whole_checkpoint_has_no_problems(run: RunStore) -> None:
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
-def test_damage_is_found_and_named(run: RunStore, kind: str) -> None:
+def test_damage_is_found_and_named(run: RunStore, kind: str, tmp_path: Path) -> None:
     made = commit(writer_of(run), 10)
     damage(run, made, kind)
     if "manifest" in kind:
@@ -71,7 +73,8 @@ def test_damage_is_found_and_named(run: RunStore, kind: str) -> None:
     with pytest.raises(MissingError if "deleted" in kind else DamagedError):
         read_file(run, made, DATA_FILES[0])
     with pytest.raises(MissingError if "deleted" in kind else DamagedError):
-        open_file(run, made, DATA_FILES[0], Path("/nowhere"))
+        take_file(run, made, DATA_FILES[0], tmp_path)
+        check_file(run, made, DATA_FILES[0], tmp_path)
 
 
 def test_every_altered_byte_of_a_manifest_is_found(run: RunStore) -> None:
@@ -111,7 +114,10 @@ def test_a_file_is_read_as_bytes_or_as_a_path(run: RunStore, tmp_path: Path) -> 
     for name in DATA_FILES:
         body = FILES[name] + b"10"
         assert read_file(run, made, name) == body
-        assert open_file(run, made, name, tmp_path / "scratch").read_bytes() == body
+        fetched = take_file(run, made, name, tmp_path / "scratch")
+        assert fetched == (run.store.local_path("x") is None)
+        assert local_copy(run, made, name, tmp_path / "scratch").read_bytes() == body
+        check_file(run, made, name, tmp_path / "scratch")
     local = run.store.local_path("x") is not None
     assert (tmp_path / "scratch").exists() is not local
 

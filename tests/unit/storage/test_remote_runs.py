@@ -22,7 +22,7 @@ from tests.unit.storage.harness import (
 from tunefleet.api.errors import StorageError
 from tunefleet.storage.bundle import publish, seal
 from tunefleet.storage.chain import chain, find_head, head
-from tunefleet.storage.checkpoints import open_file, read_file
+from tunefleet.storage.checkpoints import check_file, local_copy, read_file, take_file
 from tunefleet.storage.copies import Copies
 from tunefleet.storage.faults import FencedError
 from tunefleet.storage.retention import collect, retain
@@ -41,7 +41,9 @@ def test_a_checkpoint_in_a_bucket_is_read_back_checked(run: RunStore, tmp_path: 
     made = commit(writer_of(run), 10)
     assert head(run) == made
     for name, entry in made.files.items():
-        path = open_file(run, made, name, tmp_path)
+        assert take_file(run, made, name, tmp_path), "it was hashed on its way"
+        check_file(run, made, name, tmp_path)
+        path = local_copy(run, made, name, tmp_path)
         assert path.read_bytes() == read_file(run, made, name)
         assert path.stat().st_size == entry.size
     assert RunStore.newest(run.store, "default", "reviews") == run

@@ -25,9 +25,9 @@ class Counting(Store):
         super().__init__(uri)
         self.read: list[str] = []
 
-    def fetch(self, key: str, path: Path) -> None:
+    def fetch(self, key: str, path: Path) -> tuple[int, str]:
         self.read.append(key.rsplit("/", 1)[-1])
-        super().fetch(key, path)
+        return super().fetch(key, path)
 
     def digest(self, key: str) -> tuple[int, str]:
         self.read.append(key.rsplit("/", 1)[-1])
@@ -69,3 +69,20 @@ def test_an_altered_file_is_refused(tmp_path: Path, where: str) -> None:
     files = NodeFiles(run, Group(), 0, tmp_path / "scratch")
     with pytest.raises(DamagedError, match="altered"), files.of(manifest, *FILES) as opened:
         opened("weights")
+
+
+def test_what_an_altered_file_leads_to_is_told_as_its_cause(tmp_path: Path) -> None:
+    run, manifest = committed(open_store(str(tmp_path / "runs"), tmp_path))
+    run.store.put(run.key("checkpoints", manifest.name, "weights"), b"v" * 100)
+    files = NodeFiles(run, Group(), 0, tmp_path / "scratch")
+    with pytest.raises(DamagedError, match="altered"), files.of(manifest, *FILES) as opened:
+        raise KeyError(opened("weights").read_bytes())
+
+
+@pytest.mark.parametrize("body", [b"w" * 99, b"w" * 101], ids=["shorter", "longer"])
+def test_a_file_of_another_size_is_never_given(tmp_path: Path, body: bytes) -> None:
+    run, manifest = committed(open_store(str(tmp_path / "runs"), tmp_path))
+    run.store.put(run.key("checkpoints", manifest.name, "weights"), body)
+    files = NodeFiles(run, Group(), 0, tmp_path / "scratch")
+    with pytest.raises(DamagedError, match="altered"), files.of(manifest, *FILES) as opened:
+        pytest.fail(f"{opened('weights')} was given")
