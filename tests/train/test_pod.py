@@ -20,9 +20,11 @@ from tunefleet.plan.nodes import machine_of
 from tunefleet.plan.planner import make_plan
 from tunefleet.plan.worker import RunAddress, WorkerConfig
 from tunefleet.storage.run import RunStore
+from tunefleet.storage.store import open_store
 from tunefleet.train.carry import arrived
 from tunefleet.verbs.pod import prepare
 from tunefleet.verbs.run import Silent
+from tunefleet.verbs.transcript import kept
 
 ROWS = "text,label\n" + "".join(
     f"a {('dull', 'charming')[i % 2]} film number {i},{('bad', 'good')[i % 2]}\n" for i in range(80)
@@ -95,6 +97,14 @@ def test_preparing_publishes_facts_and_leaves_what_another_machine_needs(
     assert Path(there.stores["train"]).is_relative_to(tmp_path / "second-machine")
     assert (before.ragged["input_ids"] == after.ragged["input_ids"]).all()
     assert arrived(config) == there, "the second process of a machine finds it there"
+
+
+def test_what_preparing_said_is_kept_beside_the_run(server: OneObject, tmp_path: Path) -> None:
+    prepare(server.attempt, Silent())
+    run = RunStore(open_store(str(tmp_path / "runs"), tmp_path), "default", "reviews", "run-0001")
+    lines = [json.loads(line) for who, line in kept(run, 0) if who == "prepare"]
+    assert [line["type"] for line in lines] == ["writer", "note", "note", "result"]
+    assert lines[-1]["value"]["phase"] == "Succeeded"
 
 
 def test_a_pod_that_prepares_again_finds_the_run_that_it_made(server: OneObject) -> None:

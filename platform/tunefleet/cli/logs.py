@@ -45,7 +45,8 @@ def logs(
 ) -> None:
     """Show what the pods of JOB write: the driver and the workers, or preparing.
 
-    Pods go when their attempt has ended; then what the attempt told before is shown.
+    Pods go when their attempt has ended; then what was kept of the driver's words beside the run
+    is shown (with your own credentials for the bucket), or what the attempt's object tells.
     """
     from tunefleet.verbs.cluster import logs as verb
     from tunefleet.verbs.cluster.connect import Where, on

@@ -12,6 +12,7 @@ Imports ``api`` and its siblings below it.
     attempts/0001/starts/0001/failures/…       what its workers died of
     attempts/0001/starts/0001/SPENT.json       its time and money by cause so far
     attempts/0001/SPENT.json                   what went by after the last start
+    attempts/0001/logs/driver-0001.jsonl       what a pod of a cluster said
     checkpoints/<step>-<attempt>.<start>.<n>-<nonce>/…, MANIFEST.json last
 """
 

@@ -30,6 +30,7 @@ from tunefleet.plan.document import Plan
 from tunefleet.plan.worker import RunAddress, WorkerConfig
 from tunefleet.verbs.jobfile import JobFile
 from tunefleet.verbs.run import Observer
+from tunefleet.verbs.transcript import Transcript
 
 if TYPE_CHECKING:
     from tunefleet.evaluate.result import RunResult
@@ -61,31 +62,22 @@ def prepare(attempt: Attempt, observer: Observer) -> AttemptResult:
     What is wrong with the input becomes the result, with file and line. What another try may
     mend (a store that is away) is raised: the Job makes another pod.
     """
-    from tunefleet.train.failures import classify
-
-    spec = attempt.patch_surely({}, seconds=_HELLO_SECONDS, say=observer.say)
-    try:
-        facts, run = _prepare(spec, observer)
-    except TunefleetError as error:
-        if classify(error).retryable:
-            raise
-        result = _refused(error)
-    else:
-        published = facts.model_dump(mode="json", by_alias=True, exclude_none=True)
-        news: dict[str, object] = {"run": run.run, "facts": published}
-        attempt.patch_surely(news, seconds=_GOODBYE_SECONDS, say=observer.say)
-        result = AttemptResult(phase=Phase.SUCCEEDED, message=_found(facts))
+    with Transcript(observer) as heard:
+        result = _prepared(attempt, heard)
+        heard.result(result.to_json())
     _conclude(attempt, result, observer)
     return result
 
 
 def train(attempt: Attempt, observer: Observer) -> AttemptResult:
     """Drive one attempt to its end on the Ray that runs here, and publish how it ended."""
-    spec = attempt.patch_surely({}, seconds=_HELLO_SECONDS, say=observer.say)
-    try:
-        result = _Training(attempt, spec, observer).go()
-    except TunefleetError as error:
-        result = _refused(error)
+    with Transcript(observer) as heard:
+        spec = attempt.patch_surely({}, seconds=_HELLO_SECONDS, say=heard.say)
+        try:
+            result = _Training(attempt, spec, heard).go()
+        except TunefleetError as error:
+            result = _refused(error)
+        heard.result(result.to_json())
     _conclude(attempt, result, observer)
     return result
 
@@ -97,19 +89,36 @@ def drain(attempt: Attempt, seconds: float) -> bool:
     return Leaving(SCRATCH / attempt.name).ask(seconds)
 
 
-def _prepare(spec: AttemptSpec, observer: Observer) -> tuple[Facts, RunStore]:
+def _prepared(attempt: Attempt, heard: Transcript) -> AttemptResult:
+    from tunefleet.train.failures import classify
+
+    spec = attempt.patch_surely({}, seconds=_HELLO_SECONDS, say=heard.say)
+    try:
+        facts, run = _prepare(spec, heard)
+    except TunefleetError as error:
+        if classify(error).retryable:
+            raise
+        return _refused(error)
+    published = facts.model_dump(mode="json", by_alias=True, exclude_none=True)
+    news: dict[str, object] = {"run": run.run, "facts": published}
+    attempt.patch_surely(news, seconds=_GOODBYE_SECONDS, say=heard.say)
+    return AttemptResult(phase=Phase.SUCCEEDED, message=_found(facts))
+
+
+def _prepare(spec: AttemptSpec, heard: Transcript) -> tuple[Facts, RunStore]:
     from tunefleet.storage.run import RunStore
     from tunefleet.storage.store import open_store
     from tunefleet.train.carry import stow
     from tunefleet.verbs.preparing import prepare_job
 
     job = _job(spec)
-    observer.say(f"preparing {job.metadata.name}: model, data, tokens")
+    heard.say(f"preparing {job.metadata.name}: model, data, tokens")
     prepared = prepare_job(_file(job))
     store = open_store(job.spec.checkpoints.uri, Path("/"))
     metadata = job.metadata
     run = RunStore.of_owner(store, metadata.namespace, metadata.name, spec.owner)
-    observer.say(f"{run.uri}: keeping {prepared.facts.data.train.units:,} rows of tokens")
+    heard.keep_in(run, spec.number, "prepare")
+    heard.say(f"{run.uri}: keeping {prepared.facts.data.train.units:,} rows of tokens")
     stow(run, prepared.facts)
     run.put_json("job.json", spec.manifest)
     run.put_json("facts.json", prepared.facts)
@@ -122,7 +131,7 @@ class _Training:
 
     attempt: Attempt
     spec: AttemptSpec
-    observer: Observer
+    heard: Transcript
 
     def go(self) -> AttemptResult:
         from tunefleet.storage.run import RunStore, Writer
@@ -137,6 +146,7 @@ class _Training:
         store = open_store(job.spec.checkpoints.uri, Path("/"))
         run = RunStore(store, job.metadata.namespace, job.metadata.name, spec.run)
         run.claim_numbered(spec.number, f"{spec.owner}/{self.attempt.name}", Writer.here())
+        self.heard.keep_in(run, spec.number, "driver")
         run.put_json("plan.json", plan)
         ended = finished(run) or self._ended_before(run)
         if ended is None:
@@ -180,11 +190,11 @@ class _Training:
             carried=True,
             tracking=job.spec.tracking,
         )
-        self.observer.say(
+        self.heard.say(
             f"{run.run}, attempt {self.spec.number}: {plan.total_steps} steps of "
             f"{plan.batch_size} on {plan.workers} worker(s), {plan.device}, {plan.precision}"
         )
-        watcher = Watcher(progress=self.observer.progress, event=self.observer.event)
+        watcher = Watcher(progress=self.heard.progress, event=self.heard.event)
         return drive(config, run, watcher, Interrupts(), dashboard=False)
 
     def _result(

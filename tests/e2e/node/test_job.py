@@ -64,11 +64,24 @@ def test_a_job_is_suspended_loses_a_pod_goes_on_where_it_was_and_leaves_a_bundle
     assert third["resumedFrom"] >= second["step"] > saved
     assert done["progress"]["step"] == 1200
 
-    asked = subprocess.run(
-        [
-            str(Path(sys.executable).with_name("tunefleet")),
-            *("predict", done["bundle"]["uri"], "--text", "a wonderful film"),
-        ],
+    asked = tunefleet(
+        here, tmp_path, "predict", done["bundle"]["uri"], "--text", "a wonderful film"
+    )
+    assert json.loads(asked.split("  ")[0])["label"] == "good"
+
+    here.kubectl("delete", "rayjob", first["name"], "--wait")
+    here.kubectl("wait", "--for=delete", "pod", "-l", f"tunefleet.dev/attempt={first['name']}")
+    place = ("--kubeconfig", str(here.cluster.kubeconfig), "-n", here.namespace)
+    heard = tunefleet(here, tmp_path, "logs", "reviews", "--attempt", "1", *place)
+    assert "[driver] " in heard
+    assert "attempt 1: 1200 steps" in heard
+    assert '"phase":"Stopped"' in heard, "the last word of a driver whose pods are gone"
+
+
+def tunefleet(here: Platform, tmp_path: Path, *arguments: str) -> str:
+    """What a command of a user says, who has the bucket's keys."""
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("tunefleet")), *arguments],
         env={
             **os.environ,
             **here.s3.server.environment(),
@@ -78,7 +91,7 @@ def test_a_job_is_suspended_loses_a_pod_goes_on_where_it_was_and_leaves_a_bundle
         text=True,
         check=True,
     )
-    assert json.loads(asked.stdout.split("  ")[0])["label"] == "good"
+    return done.stdout
 
 
 def test_wrong_rows_are_refused_with_their_file_and_line_before_a_gpu_is_asked_for(

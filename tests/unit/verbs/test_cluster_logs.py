@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.unit.verbs.fake_cluster import FakeClient, attempt, cluster, condition, job, pod
 from tunefleet.api.errors import ClusterError
+from tunefleet.storage.folder import RunFolder
+from tunefleet.storage.store import open_store
 from tunefleet.verbs.cluster import logs
 
 FIRST, SECOND = "reviews-7f3a9-1", "reviews-7f3a9-2"
@@ -92,6 +95,43 @@ def test_an_attempt_whose_pods_are_gone_tells_what_it_told() -> None:
     assert "attempt 0 has no pods (any more)" in text
     assert "Failed: refused" in text
     assert "spec.data.columns: no column text → name it" in text
+
+
+def kept_attempt(runs: Path) -> tuple[str, dict[str, Any]]:
+    """An attempt whose run is in a folder of this machine; its pods are gone."""
+    plural, body = attempt(1, result={"phase": "Succeeded", "step": 100})
+    manifest = {
+        "apiVersion": "tunefleet.dev/v1alpha1",
+        "kind": "FineTuneJob",
+        "metadata": {"name": "reviews", "namespace": "research"},
+        "spec": {
+            "task": "text-classification",
+            "model": {"name": "google-bert/bert-base-uncased"},
+            "data": {"train": {"uri": "rows.csv"}},
+            "checkpoints": {"uri": str(runs)},
+        },
+    }
+    body["spec"] |= {"manifest": manifest, "run": "run-0001"}
+    return plural, body
+
+
+def test_the_driver_of_an_attempt_whose_pods_are_gone_is_heard_from_storage(tmp_path: Path) -> None:
+    run = RunFolder(open_store(str(tmp_path), tmp_path), "research", "reviews", "run-0001")
+    for number, line in ((1, "the first execution"), (2, "the second")):
+        key = run.key("attempts", "0001", "logs", f"driver-{number:04d}.jsonl")
+        run.store.put(key, f"{line}\n".encode())
+    said = read(FakeClient(job(**OVER), kept_attempt(tmp_path)))
+    assert said == [("driver", "the first execution"), ("driver", "the second")]
+
+
+def test_a_store_that_cannot_be_read_from_here_is_named_and_the_object_tells(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "runs").write_text("no folder")
+    said = read(FakeClient(job(**OVER), kept_attempt(tmp_path / "runs")))
+    assert said[0][0] == "tunefleet"
+    assert "attempts/0001/logs of the run, cannot be read from here" in said[0][1]
+    assert ("tunefleet", "  Succeeded: ended at step 100") in said
 
 
 def test_the_attempt_that_is_named_is_read() -> None:

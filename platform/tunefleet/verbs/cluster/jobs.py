@@ -27,23 +27,36 @@ from tunefleet.verbs.cluster.connect import Cluster
 _JOB_NAME = "batch.kubernetes.io/job-name"
 
 
+class _Asked(BaseModel):
+    """What an attempt was made for, beside what the controller keeps of it."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    manifest: dict[str, Any] = {}
+    run: str | None = None
+
+
 class _Told(BaseModel):
-    """What an attempt's pods said, beside what the controller keeps of it."""
+    """What its pods said."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     events: list[dict[str, Any]] = []
+    run: str | None = None
 
 
 class _Whole(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
+    spec: _Asked = _Asked()
     status: _Told = _Told()
 
 
 class AttemptRead(AttemptSeen):
-    """An attempt with the events of its training, as its pods said them."""
+    """An attempt with its job, its run's id ("": none yet) and what its training said."""
 
+    manifest: dict[str, Any] = {}
+    run: str = ""
     said: list[dict[str, Any]] = []
 
     @property
@@ -91,10 +104,15 @@ async def attempts(cluster: Cluster, of: JobSeen) -> list[AttemptRead]:
     """A job's attempts in their order; not those of an earlier job of this name."""
     found = []
     async for body in bodies(cluster, ATTEMPTS, f"{JOB_LABEL}={of.name}"):
-        said = _Whole.model_validate_json(body).status.events
+        whole = _Whole.model_validate_json(body)
         seen = AttemptRead.model_validate_json(body)
         if seen.owner_uid == of.uid:
-            found.append(seen.model_copy(update={"said": said}))
+            more = {
+                "manifest": whole.spec.manifest,
+                "run": whole.spec.run or whole.status.run or "",
+                "said": whole.status.events,
+            }
+            found.append(seen.model_copy(update=more))
     return sorted(found, key=lambda attempt: attempt.number)
 
 

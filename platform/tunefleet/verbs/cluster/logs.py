@@ -1,25 +1,32 @@
 """``tunefleet logs``: what an attempt's pods wrote, and what is known when they are gone.
 
 Decides which containers speak (preparing, the driver, the workers), by which name each line is
-told, and what is said instead of a log that is no longer there. Imports ``kube`` and its siblings.
+told, and where the log of pods that are gone is looked for: in the run's folder, with the user's
+own credentials. Imports ``kube``, ``storage`` and its siblings.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from tunefleet.api.attempt import Stage
-from tunefleet.api.errors import ClusterError
+from tunefleet.api.errors import ClusterError, StorageError
+from tunefleet.api.job import FineTuneJob
 from tunefleet.controller.jobs.evidence import waiting_for
 from tunefleet.controller.seen import JobSeen, PodSeen
 from tunefleet.kube.errors import ApiError
 from tunefleet.render.names import CONTAINER
+from tunefleet.storage.folder import RunFolder
+from tunefleet.storage.store import open_store
 from tunefleet.verbs.cluster import jobs
 from tunefleet.verbs.cluster.connect import Cluster
 from tunefleet.verbs.cluster.events import said
 from tunefleet.verbs.cluster.jobs import AttemptRead
+from tunefleet.verbs.transcript import folder_of, kept
 
 Say = Callable[[str, str], None]
 """Told of every line: whose it is (``driver``, ``worker-1``, …) and what it says."""
@@ -52,7 +59,7 @@ async def logs(cluster: Cluster, name: str, say: Say, *, attempt: int | None = N
     for voice in voices:
         await _tell(cluster, voice, say)
     if not voices:
-        _say_instead(chosen, say)
+        await _say_instead(chosen, say)
 
 
 async def _tell(cluster: Cluster, voice: Voice, say: Say) -> None:
@@ -102,7 +109,7 @@ async def follow(
             if ended:
                 await _last_words(streams)
                 if chosen is not None and not streams:
-                    _say_instead(chosen, say)
+                    await _say_instead(chosen, say)
                 say(NOTE, f"{name}: {job.status.phase}: {job.status.message}".rstrip(": "))
                 return
             waits = waiting_for([voice.pod for voice in voices]) or job.status.message
@@ -178,8 +185,18 @@ def _why(voice: Voice, otherwise: str) -> str:
     return waiting_for([voice.pod]) or otherwise
 
 
-def _say_instead(attempt: AttemptRead, say: Say) -> None:
-    """What is known of an attempt whose pods are gone."""
+async def _say_instead(attempt: AttemptRead, say: Say) -> None:
+    """What was kept beside the run of an attempt whose pods are gone, or what its object tells."""
+    try:
+        lines = await asyncio.to_thread(_kept_of, attempt)
+    except StorageError as error:
+        lines = []
+        place = folder_of(attempt.number)
+        say(NOTE, f"its log, {place} of the run, cannot be read from here: {error.message}")
+    for who, line in lines:
+        say(who, line)
+    if lines:
+        return
     say(NOTE, f"attempt {attempt.number} has no pods (any more); what it told before:")
     told = False
     for line in _lines(attempt):
@@ -187,6 +204,16 @@ def _say_instead(attempt: AttemptRead, say: Say) -> None:
         told = True
     if not told:
         say(NOTE, "  nothing: it ended before it had begun, or has not begun yet")
+
+
+def _kept_of(attempt: AttemptRead) -> list[tuple[str, str]]:
+    """What lies beside the run of an attempt; raises ``StorageError``."""
+    if not attempt.run:
+        return []
+    job = FineTuneJob.model_validate_json(json.dumps(attempt.manifest))
+    store = open_store(job.spec.checkpoints.uri, Path("/"))
+    run = RunFolder(store, job.metadata.namespace, job.metadata.name, attempt.run)
+    return list(kept(run, attempt.number))
 
 
 def _lines(attempt: AttemptRead) -> Iterator[str]:
