@@ -330,6 +330,13 @@ class World:
             self.objects.pop(("RayJob", name), None)
             del self.objects["Pod", f"{name}-train"]
 
+    def preparing_is_deleted(self) -> None:
+        """Somebody deletes the attempt that prepared; its Job goes with it."""
+        for attempt in self.of("FineTuneAttempt"):
+            if attempt["spec"]["number"] == 0:
+                del self.objects["FineTuneAttempt", attempt["metadata"]["name"]]
+        self.collect_garbage()
+
     def kuberay_cleans(self) -> None:
         """KubeRay ends the RayJobs whose driver has ended, and takes their pods away."""
         for attempt in self.of("FineTuneAttempt"):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from tunefleet.api.attempt import AttemptSpec
+from tunefleet.api.attempt import AttemptSpec, Stage
 from tunefleet.api.job import FineTuneJob
 from tunefleet.api.profile import ProfileSpec
 from tunefleet.api.status import JobPhase, JobStatus, Reason
@@ -67,6 +68,11 @@ class Decision:
     again: float | None = None
 
 
+def manifest_of(spec: AttemptSpec) -> FineTuneJob:
+    """The job as it stood when an attempt was made."""
+    return FineTuneJob.model_validate_json(json.dumps(spec.manifest))
+
+
 @dataclass(frozen=True, slots=True)
 class Deciding:
     """One decision's circumstances."""
@@ -84,7 +90,10 @@ class Deciding:
         story.attempts = [summary(a, before) for a in self.observed.attempts]
         story.progress = newest.status.progress if newest else None
         first = self.observed.attempts[0] if self.observed.attempts else None
-        if first is not None and first.status.result is not None:
+        if first is not None and first.spec.stage is not Stage.PREPARE:
+            # What it prepared was found good: something was trained on it.
+            story.prepared = ("True", Reason.CHECKED, "")
+        elif first is not None and first.status.result is not None:
             story.run = first.status.run or story.run
             message = first.status.result.message
             good = first.status.result.phase is Phase.SUCCEEDED

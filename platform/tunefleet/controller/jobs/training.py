@@ -15,9 +15,9 @@ from tunefleet.api.errors import TunefleetError
 from tunefleet.api.job import FineTuneJob
 from tunefleet.api.status import JobPhase, Reason
 from tunefleet.api.words import FailureClass, Phase
-from tunefleet.controller.jobs import evidence
+from tunefleet.controller.jobs import evidence, preparing
 from tunefleet.controller.jobs.attempts import gone, in_vain, seconds_since
-from tunefleet.controller.jobs.decision import Create, Deciding, Decision, Delete
+from tunefleet.controller.jobs.decision import Create, Deciding, Decision, Delete, manifest_of
 from tunefleet.controller.jobs.evidence import Evidence
 from tunefleet.controller.jobs.summary import Story
 from tunefleet.controller.kinds import RAY_JOBS
@@ -71,11 +71,6 @@ def train(here: Deciding, attempt: AttemptSeen) -> Decision:
             )
         return _again(here, story, attempt, evidence.of_the_end(found, pods))
     return here.told(_follow(story, attempt, found, pods))
-
-
-def manifest_of(spec: AttemptSpec) -> FineTuneJob:
-    """The job as it stood when an attempt was made."""
-    return FineTuneJob.model_validate_json(json.dumps(spec.manifest))
 
 
 def _with_result(
@@ -161,8 +156,10 @@ def _again(here: Deciding, story: Story, attempt: AttemptSeen, why: Evidence) ->
     wait = _wait_for_the_last(here, story, attempt, pause=0.0 if free else _pause(vain))
     if wait is not None:
         return wait
-    if here.observed.facts is None or here.observed.frozen is None:
+    if here.observed.frozen is None:
         return here.told(story, again=1.0)
+    if here.observed.facts is None:
+        return preparing.once_more(here, story)
     if smaller:
         story.message += f" with training.microBatch: {smaller}"
     before = _plan_of(here.observed.frozen)
