@@ -13,8 +13,9 @@ from pathlib import Path
 class Scale:
     """Sizes of all measurements. ``between`` are the steps of the measured stretch.
 
-    ``Trainer`` sorts stretches of 25 steps by length, the longest first: a measured stretch
-    is whole ones of these, or it would show long texts alone.
+    ``Trainer`` sorts stretches of 25 steps by length, the longest first, and we deal out stretches
+    of 50: a measured stretch is whole ones of the former, or it would show long texts alone, and
+    at full scale of the latter too.
     """
 
     scratch: Path
@@ -32,7 +33,7 @@ def full(scratch: Path) -> Scale:
     return Scale(
         scratch,
         pairs=3,
-        between=(25, 75),
+        between=(50, 100),
         rows=1_000_000,
         starts=3,
         checkpoints=10_000,

@@ -55,8 +55,13 @@ class GradientBuckets:
         held: list[nn.Parameter] = []
         size = 0
         for parameter in reversed(self._parameters):
+            own = parameter.numel() * parameter.element_size()
+            if held and own >= BUCKET_BYTES:
+                # An embedding's gradient is the last of all: the others need not wait for it.
+                yield held
+                held, size = [], 0
             held.append(parameter)
-            size += parameter.numel() * parameter.element_size()
+            size += own
             if size >= BUCKET_BYTES:
                 yield held
                 held, size = [], 0
