@@ -66,11 +66,15 @@ class MortalClient(Client):
 
 @dataclass
 class Players:
-    """Prepare pod, KubeRay and driver of one namespace. ``client`` is an administrator's."""
+    """Prepare pod, KubeRay and driver of one namespace. ``client`` is an administrator's.
+
+    While ``failing``, the next attempt that has told a step fails, and ends that.
+    """
 
     client: Client
     namespace: str
     steps: dict[str, int] = field(default_factory=dict)
+    failing: bool = False
 
     async def act(self) -> None:
         """Everybody does one thing, if there is one to do."""
@@ -109,6 +113,10 @@ class Players:
             )
         elif command == "CheckpointAndStop":
             await self._end(name, {"phase": "Stopped", "step": 10 * step})
+        elif self.failing and step > 1:
+            self.failing = False
+            why = {"failure": "infrastructure", "message": "a worker was lost"}
+            await self._end(name, {"phase": "Failed", "step": 10, **why})
         elif step < 4:
             progress = {
                 "phase": "Running",

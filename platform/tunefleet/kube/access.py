@@ -207,7 +207,6 @@ def in_cluster(account: Path, environment: Mapping[str, str], *, user_agent: str
         environ=environment,
     ).load_and_set(configuration)
     token = _TokenFile(account / "token")
-    # The library types this by its default, which is None.
     configuration.refresh_api_key_hook = token.refresh
 
     async def renew() -> None:

@@ -15,7 +15,8 @@ from tests.unit.house.tree import ROOT
 
 TARGETS = {
     *("quickstart", "test", "test-e2e", "test-faults", "lint", "format", "docs", "benchmark"),
-    *("testbed", "cluster-up", "cluster-down", "cluster-demo", "test-cluster", "clean"),
+    *("testbed", "cluster-up", "cluster-down", "cluster-demo"),
+    *("test-cluster", "test-cluster-full", "clean"),
 }
 
 
