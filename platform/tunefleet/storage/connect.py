@@ -8,7 +8,9 @@ A request is tried again after errors of the server or the network, with growing
 
     a store that has not answered yet          for 15 s, so that a wrong address is soon told
     one that has, or that a worker opens       for 150 s: two minutes of absence are ridden out
+    one that was waited for in vain            for 15 s, until it answers again
 
+The last line is for what follows a failed write (tidying up, saying why): it adds up otherwise.
 One try takes at most 60 s, so that nothing waits longer than 210 s for one request. Large
 objects are moved in requests of 8 MiB or more, so 60 s is enough on a slow line as well.
 """

@@ -57,7 +57,7 @@ class Store:
 
     Pickles as its URI, so every process opens its own connection, with credentials of its own
     environment; ``memory://<name>`` is shared by all stores of that name within one process.
-    A remote store that has answered once is waited for longer when it goes away.
+    A remote store that has answered is waited for longer when it goes away, but not in vain twice.
     """
 
     uri: str
@@ -310,14 +310,14 @@ class Store:
             raise MissingError(f"there is no {key} in {self.uri}: the folder does not exist")
 
     def _open(self, *, writing: bool = False) -> ObjectStore:
-        if self._root is not None:
-            if writing:
-                self._root.mkdir(parents=True, exist_ok=True)
-            if self._inner is None:
-                self._inner = LocalStore(prefix=self._root)
-        elif self._inner is None:
-            self._inner = _memory_store(self.uri) or connect(self.uri, self._patience)
-        return self._inner
+        if writing and self._root is not None:
+            self._root.mkdir(parents=True, exist_ok=True)
+        inner = self._inner  # another thread may take it away
+        if inner is None and self._root is not None:
+            inner = self._inner = LocalStore(prefix=self._root)
+        elif inner is None:
+            inner = self._inner = _memory_store(self.uri) or connect(self.uri, self._patience)
+        return inner
 
     def _check_answers(self) -> None:
         """Raise when whatever answers is no object store: a page of HTML lists as nothing."""
@@ -334,9 +334,12 @@ class Store:
 
     @contextlib.contextmanager
     def _faults(self, action: str, key: str) -> Iterator[None]:
+        began = time.monotonic()
         try:
             yield
         except _FAULTS as error:
+            if self._remote and time.monotonic() - began >= self._patience.seconds:
+                self._answered, self._patience, self._inner = False, Patience.SHORT, None
             # The cause stays out: it can be pages long, and shows addresses of requests.
             raise translate(error, action, f"{key} in {self.uri}") from None
         if self._remote and not self._answered:

@@ -64,8 +64,11 @@ class Watchdog:
             silent = self._clock() - self._last
             if silent <= self.deadline_seconds:
                 continue
-            with self._stacks.open("w") as file:
-                faulthandler.dump_traceback(file, all_threads=True)
-            self._on_hang(silent)
-            # The hung thread may hold any lock: nothing else can be relied on.
-            os._exit(EXIT_HUNG)
+            try:
+                with self._stacks.open("w") as file:
+                    faulthandler.dump_traceback(file, all_threads=True)
+                self._on_hang(silent)
+            finally:
+                # The hung thread may hold any lock, the disk may be full and the store away:
+                # nothing else can be relied on.
+                os._exit(EXIT_HUNG)

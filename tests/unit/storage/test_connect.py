@@ -192,6 +192,33 @@ def test_a_store_that_hangs_is_given_up_at_the_stated_time(
         mortal.resume()
 
 
+def test_a_store_that_was_waited_for_in_vain_is_not_waited_for_as_long_again(
+    mortal: S3Server, environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until it answers: what follows a failed write shall not multiply the time."""
+    seconds = {Patience.SHORT: 1, Patience.LONG: 4}
+    monkeypatch.setattr(Patience, "seconds", property(seconds.__getitem__))
+    environment(**mortal.environment())
+    store = open_store(mortal.uri("in-vain"), Path.cwd())
+
+    def in_vain() -> float:
+        began = time.monotonic()
+        with pytest.raises(StorageError, match="cannot write"):
+            store.put("while", b"2")
+        return time.monotonic() - began
+
+    waited = []
+    for _ in range(2):
+        store.put("before", b"1")
+        mortal.stop()
+        try:
+            waited += [in_vain(), in_vain()]
+        finally:
+            mortal.start()
+    assert min(waited[0], waited[2]) >= seconds[Patience.LONG]
+    assert max(waited[1], waited[3]) < seconds[Patience.LONG]
+
+
 def test_the_stated_times_ride_out_a_minute() -> None:
     assert connect.TRY_SECONDS == 60
     assert connect.connect.__module__ == connect.__name__

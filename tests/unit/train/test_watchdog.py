@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tunefleet.train.watchdog import EXIT_HUNG, Watchdog
 
 PROGRAM = """
@@ -15,6 +17,8 @@ from tunefleet.train.watchdog import Watchdog
 
 def told(seconds):
     print(f"silent for {seconds:.1f} s", flush=True)
+    if sys.argv[2] == "hang untold":
+        raise OSError("the store is away")
 
 watchdog = Watchdog(Path(sys.argv[1]), floor_seconds=0.4, multiple=3.0, on_hang=told)
 watchdog.start()
@@ -22,7 +26,7 @@ watchdog.start()
 def a_place_to_hang():
     time.sleep(60)
 
-if sys.argv[2] == "hang":
+if sys.argv[2].startswith("hang"):
     a_place_to_hang()
 for _ in range(8):
     time.sleep(0.1)
@@ -42,8 +46,10 @@ def ended(stacks: Path, how: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_hanging_process_ends_with_its_stack(tmp_path: Path) -> None:
-    done = ended(tmp_path / "stacks.txt", "hang")
+@pytest.mark.parametrize("how", ["hang", "hang untold"])
+def test_a_hanging_process_ends_with_its_stack(tmp_path: Path, how: str) -> None:
+    """Also when nobody can be told, because the store is away."""
+    done = ended(tmp_path / "stacks.txt", how)
     assert done.returncode == EXIT_HUNG, done.stderr
     assert "silent for" in done.stdout
     assert "a_place_to_hang" in (tmp_path / "stacks.txt").read_text()
