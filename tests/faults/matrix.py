@@ -19,6 +19,7 @@ from tests.faults import injection, life, oracle
 from tests.faults.injection import Arm
 from tests.faults.life import Case, Ran, Site
 from tests.faults.oracle import RunFiles, Verdict
+from tests.testbed.s3 import S3Server
 
 KINDS = {
     "writer": "kill -9 of the writing worker",
@@ -52,11 +53,12 @@ class Row:
 
 @dataclass(slots=True)
 class Bench:
-    """A site with the ends of runs that nothing disturbed."""
+    """A site with the ends of runs that nothing disturbed; its server, where it has one."""
 
     site: Site
     fetch: Callable[[Ran], Path]
     jobs: int = 1
+    server: S3Server | None = None
     truth: dict[int, RunFiles] = field(default_factory=dict)
     writes: list[Write] = field(default_factory=list)
     longest: float = 0.0
@@ -109,6 +111,10 @@ class Bench:
             sooner = dataclasses.replace(case.arm, after_seconds=case.arm.after_seconds / 2)
             return self.one(fault, dataclasses.replace(case, name=f"{case.name}+", arm=sooner))
         return self.judge(ran, fault)
+
+    def write_of(self, part: str) -> int:
+        """The number of a worker's first write whose key holds ``part``."""
+        return next(w.number for w in self.writes if w.role == "worker" and part in w.key)
 
     def folder(self, case: Case) -> Path:
         """Where a case lives."""

@@ -21,11 +21,6 @@ def file_bench() -> Iterator[Bench]:
         yield found
 
 
-def number_of(found: Bench, part: str) -> int:
-    """The first write of a worker whose key holds ``part``."""
-    return next(w.number for w in found.writes if w.role == "worker" and part in w.key)
-
-
 @pytest.mark.parametrize(
     ("part", "when", "victim", "worlds"),
     [
@@ -48,7 +43,7 @@ def number_of(found: Bench, part: str) -> int:
 def test_a_kill_at_a_write_loses_nothing(
     file_bench: Bench, part: str, when: str, victim: str, worlds: list[int]
 ) -> None:
-    arm = Arm("worker", 0, number_of(file_bench, part), when, victim)
+    arm = Arm("worker", 0, file_bench.write_of(part), when, victim)
     name = f"smoke-{arm.write}-{when}-{victim}"
     row = file_bench.one("smoke", Case(name, worlds, arm))
     assert row.verdict.problems == []

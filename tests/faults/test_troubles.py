@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 
 from tests.faults import injection, life, oracle, zygote
 from tests.faults.__main__ import bench
 from tests.faults.injection import Arm
-from tests.faults.life import Case, Ran
+from tests.faults.life import Case
+from tests.faults.lives import Lives, has_done, until
 from tests.faults.matrix import Bench
 from tests.faults.roles import STOPPED, summary
 
@@ -28,45 +27,7 @@ def found() -> Iterator[Bench]:
 
 
 def manifest_write(found: Bench, step: int) -> int:
-    part = f"{step:08d}-1.1.{step // life.EVERY}-*/MANIFEST"
-    return next(w.number for w in found.writes if w.role == "worker" and part in w.key)
-
-
-def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.01)
-
-
-def has_done(folder: Path, number: int, upto: int) -> bool:
-    taken = oracle.lines(folder / injection.SAMPLES)
-    return any(s["step"] >= upto for s in taken if s["done"] and s["life"] == number)
-
-
-class Lives:
-    """A case whose lives are begun one by one."""
-
-    def __init__(self, found: Bench, case: Case) -> None:
-        self.found, self.case = found, case
-        self.folder = found.folder(case)
-        self.folder.mkdir(parents=True)
-        self.uri = life.write_job(found.site, case, self.folder)
-        self.codes: list[int] = []
-
-    def begin(self) -> zygote.Fork:
-        one = life.begin(self.found.site, self.case, self.folder, len(self.codes))
-        self.codes.append(0)
-        return one
-
-    def end(self, one: zygote.Fork, number: int = -1) -> int:
-        self.codes[number] = one.wait(life.LIFE_DEADLINE)
-        return self.codes[number]
-
-    def problems(self) -> tuple[list[str], list[int]]:
-        ran = Ran(self.case, self.folder, self.uri, self.codes, 0.0, summary(self.folder))
-        row = self.found.judge(ran, "trouble")
-        return row.verdict.problems, row.verdict.resumed
+    return found.write_of(f"{step:08d}-1.1.{step // life.EVERY}-*/MANIFEST")
 
 
 def test_workers_may_change_between_starts_and_the_cost_goes_on(found: Bench) -> None:
