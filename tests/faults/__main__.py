@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import os
 import statistics
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from tests.faults import life, matrix, zygote
 from tests.faults.matrix import Bench, Row
+from tests.faults.troubles import troubles
 
 
 def main() -> int:
@@ -21,7 +23,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--store", choices=["file", "s3"], action="append")
     parser.add_argument("--quick", action="store_true", help="every tenth case")
-    parser.add_argument("--only", default="", help="cases whose name holds this text")
+    parser.add_argument("--only", nargs="+", default=[""], help="cases whose name holds a text")
     parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 1) // 2))
     parser.add_argument("--random", type=int, default=100, help="kills at random moments")
     given = parser.parse_args()
@@ -30,7 +32,7 @@ def main() -> int:
         began = time.monotonic()
         with bench(store, given.jobs) as found:
             found.learn()
-            rows = list(_rows(found, given))
+            rows = list(_rows(found, store, given))
         print(table(store, len(found.writes), rows, time.monotonic() - began), flush=True)
         bad += sum(bool(row.verdict.problems) for row in rows)
     return 1 if bad else 0
@@ -48,21 +50,30 @@ def bench(store: str, jobs: int) -> Iterator[Bench]:
             open_place(store, folder) as place,
             zygote.running(folder / "model", life.environment(folder) | place.environment) as at,
         ):
-            yield Bench(life.Site(at, folder, place.uri), place.fetch, jobs)
+            yield Bench(life.Site(at, folder, place.uri), place.fetch, jobs, place.server)
 
 
-def _rows(found: Bench, given: argparse.Namespace) -> Iterator[Row]:
+def _rows(found: Bench, store: str, given: argparse.Namespace) -> Iterator[Row]:
     cases = [
         *matrix.enumerated(found.writes),
         *matrix.at_random(2026, given.random, found.longest),
     ]
-    cases = [(fault, case) for fault, case in cases if given.only in case.name]
+    cases = [(fault, case) for fault, case in cases if _is_asked_for(case.name, given)]
     if given.quick:
         cases = cases[:: max(1, len(cases) // 40)]
-    for number, row in enumerate(found.run(cases), 1):
+    known = troubles(store, quick=given.quick)
+    others = [each for each in known if _is_asked_for(each.name, given)]
+    # (What is done to the server itself is done when nobody else uses it.)
+    rows = itertools.chain(found.run(cases), (each.run(found) for each in others))
+    for number, row in enumerate(rows, 1):
         said = "; ".join(row.verdict.problems) or "ok"
-        print(f"{number}/{len(cases)} {row.name} {row.seconds:.1f} s: {said}", file=sys.stderr)
+        done = f"{number}/{len(cases) + len(others)}"
+        print(f"{done} {row.name} {row.seconds:.1f} s: {said}", file=sys.stderr)
         yield row
+
+
+def _is_asked_for(name: str, given: argparse.Namespace) -> bool:
+    return any(part in name for part in given.only)
 
 
 def table(store: str, writes: int, rows: list[Row], seconds: float) -> str:

@@ -268,6 +268,19 @@ def log_samples(recorder: Recorder, step_seconds: float) -> None:
     module.ExactStep.run = watched_run  # type: ignore[method-assign]
 
 
+def log_saves(recorder: Recorder) -> None:
+    """Log when a checkpoint is written and everything that belongs to it is done."""
+    from tunefleet.train.saver import Saver
+
+    write = Saver._write
+
+    def told(self: Any, state: Any, metric: Any) -> None:
+        write(self, state, metric)
+        recorder.say("saved", step=state.step)
+
+    Saver._write = told  # type: ignore[method-assign]
+
+
 def moments(seed: int, count: int, longest: float) -> list[float]:
     """Seconds after a worker's birth at which to kill, uniform over its life."""
     draw = random.Random(seed)

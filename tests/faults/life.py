@@ -42,7 +42,7 @@ spec:
   evaluation: {{every: {evaluate}, metric: loss}}
   workers: {{count: 1}}
   checkpoints: {{uri: "{uri}", every: {every}, keep: {{last: 1, best: 1}}}}
-  retry: {{maxFailures: 3}}
+  retry: {{maxFailures: {failures}}}
 """
 
 
@@ -126,7 +126,8 @@ def worlds_of(case: Case, life: int) -> list[int]:
 def write_job(site: Site, case: Case, folder: Path) -> str:
     """The case's job file; the URI of its store."""
     uri = f"{site.place}/{folder.name}" if site.place else (folder / "runs").as_uri()
-    values = {"steps": STEPS, "every": EVERY, "evaluate": 2 * EVERY} | case.job
+    usual = {"steps": STEPS, "every": EVERY, "evaluate": 2 * EVERY, "failures": 3}
+    values = usual | case.job
     (folder / "job.yaml").write_text(JOB.format(site=site.folder, uri=uri, **values))
     return uri
 

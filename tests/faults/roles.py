@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.faults import injection, zygote
+from tests.faults import injection, room, zygote
 
 WORKER_DEADLINE = 90.0
 MOST_STARTS = 12
@@ -42,6 +42,7 @@ def driver(
     recorder = injection.Recorder(here, "driver", -1, life, 0, armed)
     injection.install(recorder)
     _elsewhere(settings, life)
+    _store_of_its_own(settings)
 
     from tunefleet.api.errors import TunefleetError
     from tunefleet.api.words import Phase
@@ -102,14 +103,14 @@ def _fit(
             )
             for rank in range(world)
         ]
-        if _all_well(group, grace):
+        if _all_well(group, grace, float(settings.get("worker_seconds", WORKER_DEADLINE))):
             return
     raise AssertionError(f"{MOST_STARTS} groups ended without an end")
 
 
-def _all_well(group: list[zygote.Fork], grace: float) -> bool:
+def _all_well(group: list[zygote.Fork], grace: float, seconds: float) -> bool:
     """Wait for a group. When one ends badly the others get a moment, then they are ended."""
-    deadline = time.monotonic() + WORKER_DEADLINE
+    deadline = time.monotonic() + seconds
     while not all(one.ended() for one in group):
         if any(one.code not in {None, 0} for one in group):
             deadline = min(deadline, time.monotonic() + grace)
@@ -142,7 +143,9 @@ def worker(
     )
     injection.install(recorder)
     injection.log_samples(recorder, float(settings.get("step_seconds", 0.0)))
+    injection.log_saves(recorder)
     _elsewhere(settings, life)
+    _store_of_its_own(settings)
 
     import torch.distributed as dist
 
@@ -194,6 +197,19 @@ def _elsewhere(settings: dict[str, Any], life: int) -> None:
 
     records.datetime = Shifted  # type: ignore[attr-defined]
     concluding.datetime = Shifted  # type: ignore[attr-defined]
+
+
+def _store_of_its_own(settings: dict[str, Any]) -> None:
+    """Another way to the store than other cases have, less patience with it, or no room."""
+    os.environ.update(settings.get("environment", {}))
+    if "ballast" in settings:
+        room.pretend(Path(settings["ballast"]))
+    if "patience" in settings:
+        from tunefleet.storage.connect import Patience
+
+        short, long = settings["patience"]
+        seconds = {Patience.SHORT: short, Patience.LONG: long}
+        type.__setattr__(Patience, "seconds", property(seconds.__getitem__))
 
 
 def tidy(*, uri: str) -> int:

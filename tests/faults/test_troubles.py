@@ -1,4 +1,4 @@
-"""Troubles that are no kill at a write: stopped in time, damaged, asleep, on a wrong clock."""
+"""Troubles that are no kill at a write: stopped in time or not, no room, damaged, asleep."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from tests.faults.life import Case
 from tests.faults.lives import Lives, has_done, until
 from tests.faults.matrix import Bench
 from tests.faults.roles import STOPPED, summary
+from tests.faults.troubles import troubles
+
+SHORT = {trouble.name: trouble for trouble in troubles("file", quick=True)}
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +112,26 @@ def test_a_sleeper_that_wakes_after_its_successor_ended_commits_nothing(found: B
     problems, resumed = lives.problems()
     assert problems == []
     assert resumed == [6]
+
+
+def test_a_full_disk_ends_the_run_which_goes_on_once_there_is_room(found: Bench) -> None:
+    """Its own small file system where one can be mounted; see ``room``."""
+    row = SHORT["full"].run(found)
+    assert row.verdict.problems == []
+    assert max(row.verdict.resumed) > 0
+    assert row.verdict.same_bits
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["sigterm-before", "sigterm-while"],
+    ids=["killed before it saved", "killed while it saved"],
+)
+def test_a_run_asked_to_stop_and_killed_at_once_goes_on_from_its_last_checkpoint(
+    found: Bench, name: str
+) -> None:
+    row = SHORT[name].run(found)
+    assert row.verdict.problems == []
+    assert row.verdict.resumed == [6]
+    assert row.verdict.redone <= 3
+    assert row.verdict.same_bits
