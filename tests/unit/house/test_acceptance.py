@@ -18,7 +18,11 @@ PIECES = {
         "Bad input",
         "Done when",
     ],
-    "Never lose work, on any store": [*(f"{number}." for number in range(1, 8)), "Bad input"],
+    "Never lose work, on any store": [
+        *(f"{number}." for number in range(1, 8)),
+        "Bad input",
+        "Done when",
+    ],
     "The controller on a cluster": [
         *(f"{number}." for number in (1, 2, 3, 4, 5, 6, 7, 8, 11)),
         "Bad days",

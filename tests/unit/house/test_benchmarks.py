@@ -95,6 +95,18 @@ def test_standard_output_is_kept_apart(tmp_path: Path) -> None:
     assert json.loads(watched.stdout) == {"seconds": 1}
 
 
+def test_every_figure_that_was_asked_for_has_its_rows_and_its_goal(tmp_path: Path) -> None:
+    from benchmarks import checkpoints, recovery, slowdown
+    from benchmarks.__main__ import NAMES
+    from benchmarks.scale import full
+
+    assert {"checkpoints", "slowdown", "recovery", "history"} <= set(NAMES)
+    assert (checkpoints.MOST_STALL, checkpoints.LEAST_SPEED) == (1.5, 0.8)
+    assert (slowdown.PER_MINUTE_GOAL, slowdown.PLANNED_GOAL) == (0.05, 0.01)
+    assert recovery.ALLOWED_SECONDS == 3.0
+    assert full(tmp_path).checkpoints == 10_000
+
+
 def test_a_row_is_measured_and_the_table_printed() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", "--quick", "--only", "command"],
