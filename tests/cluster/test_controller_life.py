@@ -7,6 +7,7 @@ comes back with nothing but what the server holds.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -17,11 +18,20 @@ import pytest
 
 from docs.reference.generate import CRDS
 from tests.cluster.actors import Killed, MortalClient, Players
+from tests.cluster.kueue import CROWDED, OUTRANKED, Kueue, installed
 from tests.testbed.clusters import Cluster
 from tests.unit.controller.world import a_cluster_job
 from tunefleet.controller.jobs.reconcile import Jobs
-from tunefleet.controller.kinds import ATTEMPTS, FINE_TUNE_JOBS, PREPARE_JOBS, RAY_JOBS
+from tunefleet.controller.kinds import (
+    ATTEMPTS,
+    FINE_TUNE_JOBS,
+    OLDER_WORKLOADS,
+    PREPARE_JOBS,
+    RAY_JOBS,
+    WORKLOADS,
+)
 from tunefleet.kube.errors import ApiError
+from tunefleet.kube.resources import Resource
 from tunefleet.render.names import QUEUE_LABEL
 from tunefleet.render.settings import Runtime
 
@@ -59,6 +69,15 @@ class Life:
 
     async def phase(self) -> str:
         return str((await self.job()).get("status", {}).get("phase"))
+
+    async def says(self, words: str, *, looks: int = 40) -> None:
+        """The controller looks until its message has these words."""
+        for _ in range(looks):
+            await self.look()
+            told = str((await self.job()).get("status", {}).get("message"))
+            if words in told:
+                return
+        raise AssertionError(told)
 
     async def look(self) -> None:
         """The controller looks at every job once; it may not survive that."""
@@ -300,26 +319,46 @@ def test_a_suspended_job_is_gone_on_with_by_a_controller_that_was_away(kuberay: 
     lived(kuberay, test)
 
 
-def test_a_queued_job_is_admitted_evicted_and_queues_again(kuberay: Cluster) -> None:
+@pytest.mark.parametrize(
+    "served",
+    [
+        pytest.param((), id="without a word of the queue"),
+        pytest.param((OLDER_WORKLOADS, WORKLOADS), id="with Kueue's words"),
+        pytest.param((OLDER_WORKLOADS,), id="with an older Kueue's words"),
+    ],
+)
+def test_a_queued_job_is_admitted_evicted_and_queues_again(
+    kuberay: Cluster, served: tuple[Resource, ...]
+) -> None:
     async def test(life: Life) -> None:
+        kueue = Kueue(life.client, life.namespace, served[-1]) if served else None
         await life.apply(queue="gpu")
         assert await life.until({"Queued"}) == "Queued"
-        status = (await life.job())["status"]
-        assert "by the queue gpu" in status["message"]
+        await life.says("attempt 1: waiting to be admitted by the queue gpu")
         first = (await life.children(RAY_JOBS))[0]["metadata"]["name"]
+        if kueue is not None:
+            await kueue.queues(first)
+            await life.says(f"by the queue gpu: Pending: {CROWDED}")
+            await kueue.admits(first)
         await life.players.admit(first)
         assert await life.until({"Running"}) == "Running"
+        if kueue is not None:
+            await kueue.evicts(first)
         await life.players.evict(first)
         assert await life.until({"Queued"}) == "Queued"
         (second,) = (o["metadata"] for o in await life.children(RAY_JOBS))
         assert second["name"].endswith("-2"), "the evicted one gave its name and its place up"
+        line = (await life.job())["status"]["attempts"][1]
+        assert line["failure"] == "preempted"
+        assert (OUTRANKED in line["message"]) is (kueue is not None)
         await life.players.admit(second["name"])
         assert await life.until(FINAL) == "Succeeded"
         kept = await life.client.get(RAY_JOBS, life.namespace, second["name"])
         groups = json.loads(json.dumps(kept))["spec"]["rayClusterSpec"]["workerGroupSpecs"]
         assert groups[0]["template"]["spec"]["nodeSelector"] == {"pool": "spot"}
 
-    lived(kuberay, test)
+    with installed(kuberay, *served) if served else contextlib.nullcontext():
+        lived(kuberay, test)
 
 
 def test_two_controllers_by_mistake_make_nothing_twice(kuberay: Cluster) -> None:

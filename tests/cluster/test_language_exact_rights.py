@@ -14,12 +14,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 
 from docs.reference.generate import CRDS
+from tests.cluster import kueue
 from tests.cluster.api import MERGE, Api, administrator
 from tests.cluster.installed import Release, installed, rendered
 from tests.cluster.language import RIGHT
@@ -28,6 +30,8 @@ from tests.testbed.clusters import Cluster
 from tests.testbed.kuberay import CRDS as RAY_KINDS
 from tests.testbed.parts import KUBERAY, build
 from tunefleet.api.crd.resources import GROUP, KINDS, VERSION
+from tunefleet.controller.kinds import WORKLOADS
+from tunefleet.render.names import QUEUE_LABEL
 
 ROOT = f"/apis/{GROUP}/{VERSION}"
 Right = tuple[str, str, str]
@@ -51,7 +55,7 @@ def api(cluster: Cluster) -> Iterator[Api]:
         cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(folder))
     kinds = [*(kind.name for kind in KINDS), *RAY_KINDS]
     cluster.kubectl("wait", "--for=condition=Established", *(f"crd/{kind}" for kind in kinds))
-    with administrator(cluster) as found:
+    with kueue.installed(cluster), administrator(cluster) as found:
         yield found
 
 
@@ -67,6 +71,7 @@ def test_the_chart_allows_what_the_controller_asks_for_and_nothing_else(
                 play.a_job_that_is_told_to_save_and_ends_well()
                 play.a_job_that_is_suspended_before_it_trains()
                 play.a_job_that_is_cancelled_while_it_prepares()
+                play.a_job_that_waits_in_a_queue()
         asked = _asked(cluster, release)
     refused = [right for right, code in asked if code == 403]
     assert refused == []
@@ -129,6 +134,24 @@ class Play:
         self._wish("dropped", cancel=True)
         self._until(lambda: self._phase("dropped") == "Stopped")
 
+    def a_job_that_waits_in_a_queue(self) -> None:
+        self._job("queued", {QUEUE_LABEL: "gpu"})
+        _, ray = self._prepared("queued")
+        name = ray["metadata"]["name"]
+        suspended = self.api.call(
+            "PATCH", f"{self._rays}/{name}", {"spec": {"suspend": True}}, MERGE
+        )
+        assert suspended.code == 200, suspended.message
+        where = f"/apis/{WORKLOADS.api_version}/namespaces/{self.namespace}/{WORKLOADS.plural}"
+        body = kueue.workload(WORKLOADS, ray["metadata"])
+        answer = self.api.call("POST", where, body)
+        assert answer.code == 201, answer.message
+        status = {"status": kueue.said({"QuotaReserved": ("False", "Pending", kueue.CROWDED)})}
+        where = f"{where}/{kueue.name_of(name)}/status"
+        answer = self.api.call("PATCH", where, status, MERGE)
+        assert answer.code == 200, answer.message
+        self._until(lambda: kueue.CROWDED in self._status("queued").get("message", ""))
+
     @property
     def _home(self) -> str:
         return f"{ROOT}/namespaces/{self.namespace}"
@@ -141,15 +164,22 @@ class Play:
     def _jobs(self) -> str:
         return f"/apis/batch/v1/namespaces/{self.namespace}/jobs"
 
-    def _job(self, name: str) -> None:
+    def _job(self, name: str, labels: Mapping[str, str] = MappingProxyType({})) -> None:
         spec = {**RIGHT, "profile": self.profile}
-        self._make(f"{self._home}/finetunejobs", "FineTuneJob", name, spec)
+        self._make(f"{self._home}/finetunejobs", "FineTuneJob", name, spec, labels)
 
-    def _make(self, where: str, kind: str, name: str, spec: Mapping[str, object]) -> None:
+    def _make(
+        self,
+        where: str,
+        kind: str,
+        name: str,
+        spec: Mapping[str, object],
+        labels: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         body = {
             "apiVersion": f"{GROUP}/{VERSION}",
             "kind": kind,
-            "metadata": {"name": name},
+            "metadata": {"name": name, "labels": dict(labels)},
             "spec": spec,
         }
         answer = self.api.call("POST", where, body)
@@ -184,8 +214,11 @@ class Play:
         )
 
     def _phase(self, name: str) -> str:
+        return str(self._status(name).get("phase"))
+
+    def _status(self, name: str) -> dict[str, Any]:
         found: Any = self.api.call("GET", f"{self._home}/finetunejobs/{name}").body
-        return str(found.get("status", {}).get("phase"))
+        return dict(found.get("status", {}))
 
     def _command(self, name: str) -> str:
         found: Any = self.api.call("GET", f"{self._home}/finetuneattempts/{name}").body

@@ -47,6 +47,13 @@ none besides. A test compares the list with what the API server was asked.
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]
+# Why a job waits in a queue, and in which place, where Kueue is installed.
+- apiGroups: [kueue.x-k8s.io]
+  resources: [workloads]
+  verbs: [list, watch]
+- apiGroups: [visibility.kueue.x-k8s.io]
+  resources: [localqueues/pendingworkloads]
+  verbs: [get]
 {{- if .Values.rbac.ownerReferencesPermissionEnforcement }}
 - apiGroups: [tunefleet.dev]
   resources: [finetunejobs/finalizers, finetuneattempts/finalizers]

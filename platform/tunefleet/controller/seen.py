@@ -39,7 +39,7 @@ class Metadata(_Lenient):
     creation_timestamp: str = ""
     deletion_timestamp: str | None = None
     labels: dict[str, str] = {}
-    owner_references: list[_Owner] = []
+    owner_references: tuple[_Owner, ...] = ()
 
 
 class Seen(_Lenient):
@@ -160,6 +160,36 @@ class RayJobSeen(Seen):
         return ""
 
 
+class _NamedOwner(_Owner):
+    kind: str = ""
+    name: str = ""
+
+
+class _WorkloadMetadata(Metadata):
+    owner_references: tuple[_NamedOwner, ...] = ()
+
+
+class _WorkloadStatus(_Lenient):
+    conditions: list[Told] = []
+
+
+class WorkloadSeen(Seen):
+    """What Kueue keeps of a RayJob that it queues."""
+
+    metadata: _WorkloadMetadata
+    status: _WorkloadStatus = _WorkloadStatus()
+
+    @property
+    def ray_job(self) -> str:
+        """The name of the RayJob; "" where it is another kind's Workload."""
+        owners = self.metadata.owner_references
+        return next((o.name for o in owners if o.controller and o.kind == "RayJob"), "")
+
+    def condition(self, kind: str) -> Told | None:
+        """A condition of that type, whatever its status."""
+        return next((each for each in self.status.conditions if each.type == kind), None)
+
+
 class _PrepareStatus(_Lenient):
     conditions: list[Told] = []
     failed: int = 0
@@ -231,6 +261,14 @@ class PodSeen(Seen):
     def ended(self) -> bool:
         """Whether none of its containers runs or will."""
         return self.status.phase in {"Succeeded", "Failed"}
+
+
+def workload_seen(body: bytes) -> WorkloadSeen:
+    """A Workload; of one that is no RayJob's no more is kept than that it is there."""
+    found = WorkloadSeen.model_validate_json(body)
+    if found.ray_job:
+        return found
+    return found.model_copy(update={"status": _WorkloadStatus()})
 
 
 def job_seen(body: bytes) -> JobSeen:

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Generic, TypeVar
 
@@ -76,7 +76,8 @@ class Reflector(Generic[T]):
     for an object that is new, as new for one that is gone. An object that was deleted and made
     again between two looks is one change, whose two sides have different uids.
     ``may_be_absent`` is for kinds of somebody else's: a cluster that does not have the kind
-    counts as one without such objects, and :attr:`served` tells.
+    counts as one without such objects, and :attr:`served` tells. ``or_else`` is the same kind
+    under other versions, for a cluster that does not have it under this one.
     """
 
     def __init__(
@@ -89,10 +90,12 @@ class Reflector(Generic[T]):
         labels: str = "",
         changed: Callable[[T | None, T | None], None] = lambda old, new: None,
         may_be_absent: bool = False,
+        or_else: Sequence[Resource] = (),
     ) -> None:
         self.resource = resource
         self.cache: Cache[T] = Cache()
         self.served = True
+        self._versions = (resource, *or_else)
         self._client = client
         self._project = project
         self._namespace = namespace
@@ -190,10 +193,14 @@ class Reflector(Generic[T]):
         self._synced()
 
     def _absent(self) -> None:
+        self._well()
+        following = self._versions.index(self.resource) + 1
+        self.resource = self._versions[following % len(self._versions)]
+        if following < len(self._versions):
+            return
         self.served = False
         for name in self.cache:
             self._forget(name)
-        self._well()
         self._synced()
 
     def _synced(self) -> None:

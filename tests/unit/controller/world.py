@@ -55,6 +55,7 @@ class World:
     objects: Objects = field(default_factory=dict)
     now: datetime = datetime(2026, 11, 28, tzinfo=UTC)
     kuberay: bool = True
+    place: int | None = None
     created: list[tuple[str, str]] = field(default_factory=list)
     _uids: itertools.count[int] = field(default_factory=lambda: itertools.count(10_000))
     _versions: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
@@ -175,6 +176,7 @@ class World:
                 if ("RayJob", a.name) in world
             },
             pods={a.name: _pods(world, a.name) for a in attempts},
+            place=self.place,
             kuberay=self.kuberay,
         )
         if not wants_spec(seen):

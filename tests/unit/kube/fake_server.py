@@ -87,7 +87,7 @@ class FakeServer:
         self.silent = False
         """Watches are opened and never say anything."""
         self.absent: set[str] = set()
-        """Kinds that the server does not know."""
+        """Kinds, and versions of a group (``group/version``), that the server does not know."""
         self.url = ""
         self._watches: list[_Watch] = []
         self._pages: dict[str, list[Object]] = {}
@@ -185,7 +185,7 @@ class FakeServer:
         if self.answers:
             return self.answers.popleft()
         namespace, collection, name, sub = _parts(asked.path)
-        if collection in self.absent:
+        if self._lacks(asked.path, collection):
             return Answer(404, status(404, "NotFound", "could not find the requested resource"))
         if "watch" in asked.query:
             return Answer(410, status(410, "Expired", "too old resource version"))
@@ -247,7 +247,7 @@ class FakeServer:
         """The stream of a watch, unless its answer is an error."""
         namespace, collection, _, _ = _parts(asked.path)
         after = int(asked.query["resourceVersion"])
-        if collection in self.absent or (after < self.oldest and not self.gone_in_stream):
+        if self._lacks(asked.path, collection) or (after < self.oldest and not self.gone_in_stream):
             return None
         self.requests.append(asked)
         gone = status(410, "Expired", "too old resource version")
@@ -269,6 +269,9 @@ class FakeServer:
         finally:
             self._watches.remove(watch)
         return response
+
+    def _lacks(self, path: str, collection: str) -> bool:
+        return collection in self.absent or "/".join(path.split("/")[2:4]) in self.absent
 
     def _happened(self, collection: str, kind: str, what: Object) -> None:
         self.history.append((self.version, collection, kind, copy.deepcopy(what)))

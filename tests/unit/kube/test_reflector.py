@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import cast
 
@@ -20,6 +20,7 @@ from tunefleet.kube import reflector as module
 from tunefleet.kube.client import Client, Page
 from tunefleet.kube.errors import ApiError
 from tunefleet.kube.reflector import Reflector
+from tunefleet.kube.resources import Resource
 
 
 class _Owner(BaseModel):
@@ -98,8 +99,13 @@ def quick_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LONGEST_PAUSE", 0.05)
 
 
+OLDER_THINGS = Resource("test.dev", "v1beta1", "things", "Thing")
+
+
 @asynccontextmanager
-async def following(server: FakeServer, *, may_be_absent: bool = False) -> AsyncIterator[Followed]:
+async def following(
+    server: FakeServer, *, may_be_absent: bool = False, or_else: Sequence[Resource] = ()
+) -> AsyncIterator[Followed]:
     async with client_of(server) as client:
         followed: Followed
 
@@ -112,6 +118,7 @@ async def following(server: FakeServer, *, may_be_absent: bool = False) -> Async
             Thing.model_validate_json,
             changed=changed,
             may_be_absent=may_be_absent,
+            or_else=or_else,
         )
         followed = Followed(server, reflector)
         task = asyncio.create_task(reflector.run())
@@ -448,6 +455,44 @@ def test_a_kind_that_may_be_absent_counts_as_empty_until_it_is_there() -> None:
                 server.cut_watches()
                 await followed.knows({})
                 assert followed.told == [(None, "a=1"), ("a=1", None)]
+                assert not followed.reflector.served
+
+    asyncio.run(main())
+
+
+def test_a_kind_is_followed_under_the_version_that_the_cluster_has() -> None:
+    async def main() -> None:
+        async with fake_server() as server:
+            server.absent |= {"test.dev/v1"}
+            server.put("a", size=1)
+            older = (OLDER_THINGS,)
+            async with following(server, may_be_absent=True, or_else=older) as followed:
+                await followed.knows({"a": 1})
+                await followed.watches()
+                assert followed.reflector.served
+                assert followed.reflector.resource == OLDER_THINGS
+                # An upgrade that no longer serves what is followed.
+                server.absent = {"test.dev/v1beta1"}
+                server.cut_watches()
+                server.put("a", size=2)
+                await followed.knows({"a": 2})
+                assert followed.reflector.resource == THINGS
+                server.absent |= {"test.dev/v1"}
+                server.cut_watches()
+                await followed.knows({})
+                assert not followed.reflector.served
+
+    asyncio.run(main())
+
+
+def test_a_kind_that_no_version_has_counts_as_empty_once_all_were_tried() -> None:
+    async def main() -> None:
+        async with fake_server() as server:
+            server.absent.add("things")
+            async with following(server, may_be_absent=True, or_else=(OLDER_THINGS,)) as followed:
+                await followed.reflector.synced.wait()
+                asked = [request.path.split("/")[3] for request in server.asked("GET")]
+                assert asked[:2] == ["v1", "v1beta1"]
                 assert not followed.reflector.served
 
     asyncio.run(main())

@@ -21,6 +21,7 @@ from tunefleet.api.profile import ProfileSpec, beyond_limits, with_defaults
 from tunefleet.api.status import FINAL
 from tunefleet.controller.jobs.language import judge, no_profile, unreadable_profile
 from tunefleet.controller.kinds import ATTEMPTS, FINE_TUNE_JOBS, PROFILES
+from tunefleet.controller.places import Places
 from tunefleet.controller.pods import PodsOfAttempts
 from tunefleet.controller.seen import (
     AttemptSeen,
@@ -28,12 +29,14 @@ from tunefleet.controller.seen import (
     PodSeen,
     PrepareJobSeen,
     RayJobSeen,
+    WorkloadSeen,
     job_seen,
 )
 from tunefleet.kube.cache import Cache
 from tunefleet.kube.client import Client
 from tunefleet.kube.errors import ApiError
 from tunefleet.plan.facts import Facts
+from tunefleet.render.names import QUEUE_LABEL
 
 ChildT = TypeVar("ChildT", PrepareJobSeen, RayJobSeen)
 
@@ -55,7 +58,8 @@ class Observed:
     """A job and all that belongs to it.
 
     ``spec``, ``facts`` (what preparing published) and ``frozen`` (what the newest attempt was
-    told) are None where no decision can need them.
+    told) are None where no decision can need them. ``workload`` is what Kueue keeps of the newest
+    attempt, and ``place`` where in its queue that waits.
     """
 
     seen: JobSeen
@@ -66,6 +70,8 @@ class Observed:
     prepare_job: PrepareJobSeen | None = None
     ray_jobs: Mapping[str, RayJobSeen] = field(default_factory=dict)
     pods: Mapping[str, tuple[PodSeen, ...]] = field(default_factory=dict)
+    workload: WorkloadSeen | None = None
+    place: int | None = None
     kuberay: bool = True
 
     @property
@@ -82,7 +88,9 @@ class Caches:
     attempts: Cache[AttemptSeen]
     prepare_jobs: Cache[PrepareJobSeen]
     ray_jobs: Cache[RayJobSeen]
+    workloads: Cache[WorkloadSeen]
     pods: PodsOfAttempts
+    places: Places
 
 
 async def observe(
@@ -109,6 +117,7 @@ async def observe(
         pods={attempt.name: caches.pods.of(namespace, attempt.name) for attempt in attempts},
         kuberay=kuberay,
     )
+    observed = await _queued(caches, observed)
     if not wants_spec(observed):
         return observed
     try:
@@ -127,6 +136,19 @@ async def observe(
         facts=await _facts(client, first),
         frozen=frozen,
     )
+
+
+async def _queued(caches: Caches, observed: Observed) -> Observed:
+    """The same with what Kueue says of the newest attempt, where it says anything."""
+    newest = observed.newest
+    ray_job = observed.ray_jobs.get(newest.name) if newest is not None else None
+    workload = next(iter(caches.workloads.owned_by(ray_job.uid)), None) if ray_job else None
+    if ray_job is None or workload is None:
+        return observed
+    queue, place = ray_job.metadata.labels.get(QUEUE_LABEL), None
+    if ray_job.spec.suspend and queue:
+        place = await caches.places.of(workload.namespace, queue, workload.name)
+    return replace(observed, workload=workload, place=place)
 
 
 def _own(cache: Cache[ChildT], attempt: AttemptSeen) -> ChildT | None:

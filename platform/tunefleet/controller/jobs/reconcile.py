@@ -12,7 +12,16 @@ from datetime import UTC, datetime
 from tunefleet.controller.jobs.decide import decide
 from tunefleet.controller.jobs.execute import execute
 from tunefleet.controller.jobs.observe import Caches, observe
-from tunefleet.controller.kinds import ATTEMPTS, FINE_TUNE_JOBS, PODS, PREPARE_JOBS, RAY_JOBS
+from tunefleet.controller.kinds import (
+    ATTEMPTS,
+    FINE_TUNE_JOBS,
+    OLDER_WORKLOADS,
+    PODS,
+    PREPARE_JOBS,
+    RAY_JOBS,
+    WORKLOADS,
+)
+from tunefleet.controller.places import Places
 from tunefleet.controller.pods import PodsOfAttempts
 from tunefleet.controller.seen import (
     AttemptSeen,
@@ -20,7 +29,9 @@ from tunefleet.controller.seen import (
     PrepareJobSeen,
     RayJobSeen,
     Seen,
+    WorkloadSeen,
     job_seen,
+    workload_seen,
 )
 from tunefleet.kube.cache import Name
 from tunefleet.kube.client import Client
@@ -74,6 +85,11 @@ class Jobs:
             if seen is not None:
                 queue.add(Name(seen.namespace, seen.name))
 
+        def workload_changed(old: WorkloadSeen | None, new: WorkloadSeen | None) -> None:
+            seen = new or old
+            if seen is not None and seen.ray_job:
+                woken(None, ray_jobs.cache.get(seen.namespace, seen.ray_job))
+
         ours = JOB_LABEL
         jobs = Reflector(client, FINE_TUNE_JOBS, job_seen, namespace=namespace, changed=job_changed)
         attempts = Reflector(
@@ -96,6 +112,15 @@ class Jobs:
             changed=woken,
             may_be_absent=True,
         )
+        workloads = Reflector(
+            client,
+            WORKLOADS,
+            workload_seen,
+            namespace=namespace,
+            changed=workload_changed,
+            may_be_absent=True,
+            or_else=(OLDER_WORKLOADS,),
+        )
         pod_watch = Reflector(
             client,
             PODS,
@@ -104,8 +129,16 @@ class Jobs:
             labels=ours,
             changed=pod_changed,
         )
-        caches = Caches(jobs.cache, attempts.cache, prepare_jobs.cache, ray_jobs.cache, pods)
-        reflectors = (jobs, attempts, prepare_jobs, ray_jobs, pod_watch)
+        caches = Caches(
+            jobs.cache,
+            attempts.cache,
+            prepare_jobs.cache,
+            ray_jobs.cache,
+            workloads.cache,
+            pods,
+            Places(client),
+        )
+        reflectors = (jobs, attempts, prepare_jobs, ray_jobs, workloads, pod_watch)
         return Jobs(client, settings, queue, caches, reflectors, lambda: ray_jobs.served, now)
 
     def keys(self) -> Iterable[Name]:

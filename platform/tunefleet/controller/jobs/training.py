@@ -15,17 +15,16 @@ from tunefleet.api.errors import TunefleetError
 from tunefleet.api.job import FineTuneJob
 from tunefleet.api.status import JobPhase, Reason
 from tunefleet.api.words import FailureClass, Phase
-from tunefleet.controller.jobs import evidence, preparing
+from tunefleet.controller.jobs import evidence, preparing, queueing
 from tunefleet.controller.jobs.attempts import gone, in_vain, seconds_since
 from tunefleet.controller.jobs.decision import Create, Deciding, Decision, Delete, manifest_of
 from tunefleet.controller.jobs.evidence import Evidence
 from tunefleet.controller.jobs.summary import Story
 from tunefleet.controller.kinds import RAY_JOBS
-from tunefleet.controller.seen import AttemptSeen, PodSeen, RayJobSeen
+from tunefleet.controller.seen import AttemptSeen, RayJobSeen
 from tunefleet.plan.document import Plan
 from tunefleet.plan.nodes import machine_of
 from tunefleet.plan.planner import make_plan
-from tunefleet.render.names import QUEUE_LABEL
 from tunefleet.render.ray_job import ray_job
 
 # A driver says how it ended before KubeRay can know: so long its word may be on its way.
@@ -36,8 +35,8 @@ FIRST_PAUSE = 10.0
 LONGEST_PAUSE = 600.0
 ABSENT_SECONDS = 30.0
 PODS_SECONDS = 15.0
-
-PREEMPTED = Evidence(FailureClass.PREEMPTED, "its pods had to go; it was saved")
+# What no event tells: that a queue moves up.
+PLACE_SECONDS = 60.0
 
 
 def first(here: Deciding, story: Story) -> Decision:
@@ -66,11 +65,11 @@ def train(here: Deciding, attempt: AttemptSeen) -> Decision:
     if found.ended:
         waited = seconds_since(found.status.end_time, here.now)
         if waited < WORD_SECONDS:
-            return here.told(
-                _follow(story, attempt, found, pods), again=WORD_SECONDS - waited + 0.5
-            )
+            _follow(here, story, attempt, found)
+            return here.told(story, again=WORD_SECONDS - waited + 0.5)
         return _again(here, story, attempt, evidence.of_the_end(found, pods))
-    return here.told(_follow(story, attempt, found, pods))
+    _follow(here, story, attempt, found)
+    return here.told(story, again=None if observed.place is None else PLACE_SECONDS)
 
 
 def _with_result(
@@ -86,7 +85,9 @@ def _with_result(
         story.message = result.message
         return here.told(here.end(story, attempt))
     if result.phase is Phase.STOPPED:
-        return _again(here, story, attempt, PREEMPTED)
+        # What was told at its end stands: the Workload goes with its RayJob.
+        told = story.attempts[-1].message or queueing.taken(here.observed.workload)
+        return _again(here, story, attempt, Evidence(FailureClass.PREEMPTED, told))
     failure = result.failure or FailureClass.UNKNOWN
     return _again(here, story, attempt, Evidence(failure, result.message))
 
@@ -111,27 +112,25 @@ def _launch(here: Deciding, story: Story, attempt: AttemptSeen) -> Decision:
     return here.told(story, create=Create(RAY_JOBS, body))
 
 
-def _follow(
-    story: Story, attempt: AttemptSeen, found: RayJobSeen, pods: tuple[PodSeen, ...]
-) -> Story:
-    progress = attempt.status.progress
+def _follow(here: Deciding, story: Story, attempt: AttemptSeen, found: RayJobSeen) -> None:
+    """Tell where an attempt stands that has not ended."""
+    progress, number = attempt.status.progress, attempt.spec.number
     if found.spec.suspend:
-        queue = found.metadata.labels.get(QUEUE_LABEL)
         story.phase, story.reason = JobPhase.QUEUED, Reason.QUEUED
-        story.message = f"attempt {attempt.spec.number}: waiting to be admitted"
-        story.message += f" by the queue {queue}" if queue else ""
-        return story
+        why = queueing.waiting(found, here.observed.workload, here.observed.place)
+        story.message = f"attempt {number}: {why}"
+        return
     if progress is None:
         story.phase, story.reason = JobPhase.LAUNCHING, Reason.LAUNCHING
+        pods = here.observed.pods.get(attempt.name, ())
         stuck = " ".join(found.refused_pods.split()) or evidence.waiting_for(pods)
-        run = f"attempt {attempt.spec.number}: {evidence.running(pods)} of {len(pods)} pods run"
+        run = f"attempt {number}: {evidence.running(pods)} of {len(pods)} pods run"
         story.message = f"{run}; {stuck}" if stuck else run
-        return story
+        return
     evaluating = progress.phase is Phase.EVALUATING
     story.phase = JobPhase.EVALUATING if evaluating else JobPhase.RUNNING
     story.reason = Reason.TRAINING
     story.message = progress.note
-    return story
 
 
 def _again(here: Deciding, story: Story, attempt: AttemptSeen, why: Evidence) -> Decision:
