@@ -189,6 +189,21 @@ def test_without_kuberay_the_job_says_what_is_missing_and_goes_on_once_it_is_the
     assert status(world)["phase"] == "Succeeded"
 
 
+def test_on_a_kubernetes_that_is_too_old_nothing_is_begun_until_it_is_upgraded() -> None:
+    world = a_world()
+    world.too_old = "this cluster is Kubernetes 1.30"
+    for _ in range(3):
+        world.reconcile()
+    told = status(world)
+    assert (told["phase"], told["message"]) == ("Pending", world.too_old)
+    conditions = {c["type"]: c["reason"] for c in told["conditions"]}  # type: ignore[attr-defined]
+    assert conditions["Reconciling"] == "KubernetesTooOld"
+    assert world.of("FineTuneAttempt") == []
+    world.too_old = ""
+    world.goes_on_to_its_end()
+    assert status(world)["phase"] == "Succeeded"
+
+
 def test_the_next_attempt_waits_until_the_pods_of_the_last_one_are_gone() -> None:
     world = until_it_trains(a_world())
     world.fails()

@@ -56,6 +56,7 @@ class World:
     now: datetime = datetime(2026, 11, 28, tzinfo=UTC)
     kuberay: bool = True
     place: int | None = None
+    too_old: str = ""
     created: list[tuple[str, str]] = field(default_factory=list)
     _uids: itertools.count[int] = field(default_factory=lambda: itertools.count(10_000))
     _versions: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
@@ -192,7 +193,9 @@ class World:
             prepare_job=seen.prepare_job,
             ray_jobs=seen.ray_jobs,
             pods=seen.pods,
+            place=self.place,
             kuberay=self.kuberay,
+            too_old="" if attempts else self.too_old,
         )
 
     def _facts(self, name: str) -> Facts | None:

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 
 from tunefleet.api.status import JobPhase, JobStatus, Reason
 from tunefleet.controller.jobs.decision import Create, Decision
-from tunefleet.controller.kinds import ATTEMPTS, FINE_TUNE_JOBS
+from tunefleet.controller.kinds import ATTEMPTS, FINE_TUNE_JOBS, RAY_JOBS
 from tunefleet.controller.seen import JobSeen, Seen
+from tunefleet.controller.versions import kuberay_too_old
 from tunefleet.kube.client import Client
 from tunefleet.kube.errors import ApiError
 
@@ -50,6 +51,8 @@ async def _make(client: Client, seen: JobSeen, create: Create) -> tuple[Reason, 
     except ApiError as error:
         if error.already_exists:
             return await _whose(client, seen, create)
+        if create.resource == RAY_JOBS and (told := kuberay_too_old(error.message)):
+            return Reason.KUBERAY_TOO_OLD, told
         if error.status in {400, 403, 404, 422}:
             return Reason.LAUNCHING, f"{create.resource.kind}: {error.message}"
         raise

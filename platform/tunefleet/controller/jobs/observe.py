@@ -32,6 +32,7 @@ from tunefleet.controller.seen import (
     WorkloadSeen,
     job_seen,
 )
+from tunefleet.controller.versions import Kubernetes
 from tunefleet.kube.cache import Cache
 from tunefleet.kube.client import Client
 from tunefleet.kube.errors import ApiError
@@ -59,7 +60,8 @@ class Observed:
 
     ``spec``, ``facts`` (what preparing published) and ``frozen`` (what the newest attempt was
     told) are None where no decision can need them. ``workload`` is what Kueue keeps of the newest
-    attempt, and ``place`` where in its queue that waits.
+    attempt, and ``place`` where in its queue that waits. ``too_old`` is what a job that has not
+    begun is told of a Kubernetes that is not enough.
     """
 
     seen: JobSeen
@@ -73,6 +75,7 @@ class Observed:
     workload: WorkloadSeen | None = None
     place: int | None = None
     kuberay: bool = True
+    too_old: str = ""
 
     @property
     def newest(self) -> AttemptSeen | None:
@@ -82,7 +85,7 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class Caches:
-    """What the reflectors keep."""
+    """What the reflectors keep, and what is asked of the cluster now and then."""
 
     jobs: Cache[JobSeen]
     attempts: Cache[AttemptSeen]
@@ -91,6 +94,7 @@ class Caches:
     workloads: Cache[WorkloadSeen]
     pods: PodsOfAttempts
     places: Places
+    kubernetes: Kubernetes
 
 
 async def observe(
@@ -135,6 +139,7 @@ async def observe(
         spec=_kept(job, problems, frozen) if frozen else await _profiled(client, job, problems),
         facts=await _facts(client, first),
         frozen=frozen,
+        too_old="" if attempts else await caches.kubernetes.too_old(),
     )
 
 

@@ -17,12 +17,19 @@ from tunefleet.controller.kinds import PREPARE_JOBS
 from tunefleet.controller.seen import AttemptSeen
 from tunefleet.render.prepare_job import prepare_job
 
+# Nobody upgrades a cluster in less.
+TOO_OLD_SECONDS = 300.0
+
 
 def begin(here: Deciding, story: Story) -> Decision:
     """Make the attempt that prepares."""
     job = here.job
     story.phase, story.reason = JobPhase.PREPARING, Reason.PREPARING
     story.message = "checking data and model"
+    if here.observed.too_old:
+        story.phase, story.reason = JobPhase.PENDING, Reason.KUBERNETES_TOO_OLD
+        story.message = here.observed.too_old
+        return here.told(story, again=TOO_OLD_SECONDS)
     if job is None:
         return here.told(story, again=1.0)
     spec = AttemptSpec(

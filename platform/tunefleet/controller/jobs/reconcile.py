@@ -33,6 +33,7 @@ from tunefleet.controller.seen import (
     job_seen,
     workload_seen,
 )
+from tunefleet.controller.versions import Kubernetes
 from tunefleet.kube.cache import Name
 from tunefleet.kube.client import Client
 from tunefleet.kube.queue import WorkQueue
@@ -137,6 +138,7 @@ class Jobs:
             workloads.cache,
             pods,
             Places(client),
+            Kubernetes(client),
         )
         reflectors = (jobs, attempts, prepare_jobs, ray_jobs, workloads, pod_watch)
         return Jobs(client, settings, queue, caches, reflectors, lambda: ray_jobs.served, now)

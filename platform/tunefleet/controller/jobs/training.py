@@ -22,6 +22,7 @@ from tunefleet.controller.jobs.evidence import Evidence
 from tunefleet.controller.jobs.summary import Story
 from tunefleet.controller.kinds import RAY_JOBS
 from tunefleet.controller.seen import AttemptSeen, RayJobSeen
+from tunefleet.controller.versions import OLDEST_KUBERAY
 from tunefleet.plan.document import Plan
 from tunefleet.plan.nodes import machine_of
 from tunefleet.plan.planner import make_plan
@@ -100,7 +101,8 @@ def _launch(here: Deciding, story: Story, attempt: AttemptSeen) -> Decision:
         return _again(here, story, attempt, evidence.of_the_end(None, ()))
     if not observed.kuberay:
         story.reason = Reason.KUBERAY_MISSING
-        story.message = "this cluster has no RayJob: install the KubeRay operator (1.6 or newer)"
+        story.message = "this cluster has no RayJob: install the KubeRay operator "
+        story.message += f"({OLDEST_KUBERAY} or newer)"
         return here.told(story, again=ABSENT_SECONDS)
     if observed.frozen is None or observed.frozen.number != attempt.spec.number:
         return here.told(story, again=1.0)
