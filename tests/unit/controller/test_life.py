@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.controller.world import Killed, World, a_cluster_job
+from tunefleet.controller.jobs.attempts import waited_since
 
 EVENTS = (
     "prepare_pod_ends",
@@ -89,6 +91,7 @@ step = st.one_of(
     st.integers(0, 2).map(lambda at: ("killed", at)),
     st.just(("remember", "")),
     st.booleans().map(lambda wish: ("suspend", wish)),
+    st.sampled_from((-48, -1, 48)).map(lambda hours: ("clock", hours)),
 )
 
 
@@ -106,6 +109,9 @@ def test_any_order_of_events_leads_to_the_same_end_with_one_writer_at_a_time(
             cached = world.copy()
         elif what == "suspend":
             world.wishes(suspend=bool(how))
+        elif what == "clock":
+            assert isinstance(how, int)
+            world.clock_jumps(how)
         elif what == "killed":
             assert isinstance(how, int)
             with contextlib.suppress(Killed):
@@ -214,6 +220,50 @@ def test_the_next_attempt_waits_until_the_pods_of_the_last_one_are_gone() -> Non
     world.kuberay_cleans()
     world.reconcile()
     assert len(world.of("FineTuneAttempt")) == 3
+
+
+@pytest.mark.parametrize("hours", [-48, 48])
+def test_a_clock_that_is_set_makes_nobody_wait_for_days(hours: int) -> None:
+    world = until_it_trains(a_world())
+    world.fails()
+    world.reconcile()
+    world.kuberay_cleans()
+    world.clock_jumps(hours)
+    for _ in range(3):
+        world.reconcile()
+        world.waits()
+    assert len(world.of("FineTuneAttempt")) == 3
+
+
+def test_clocks_that_differ_by_seconds_shorten_no_pause() -> None:
+    now = datetime(2026, 11, 28, 12, tzinfo=UTC)
+    assert waited_since("2026-11-28T11:59:50Z", now) == 10.0
+    assert waited_since("2026-11-28T12:00:10Z", now) == -10.0
+    assert waited_since("2026-11-28T12:02:00Z", now) == float("inf")
+    assert waited_since(None, now) == 0.0
+
+
+def test_an_attempt_fenced_by_one_that_the_cluster_forgot_is_followed_by_the_next() -> None:
+    world = until_it_trains(a_world())
+    world.is_fenced()
+    world.kuberay_cleans()
+    world.goes_on_to_its_end()
+    assert status(world)["phase"] == "Succeeded"
+    assert [a["spec"]["number"] for a in world.of("FineTuneAttempt")] == [0, 1, 2]
+
+
+def test_an_attempt_that_is_fenced_again_and_again_ends_the_job() -> None:
+    world = World()
+    world.put("FineTuneJob", a_cluster_job(retry={"maxFailures": 1}))
+    for _ in range(30):
+        world.reconcile()
+        world.prepare_pod_ends()
+        world.kuberay_starts()
+        world.is_fenced()
+        world.kuberay_cleans()
+        world.waits()
+    assert status(world)["phase"] == "Failed"
+    assert len(world.of("RayJob")) == 2
 
 
 def test_a_rayjob_that_was_deleted_by_hand_is_not_made_again_but_followed_by_the_next() -> None:

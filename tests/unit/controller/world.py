@@ -316,6 +316,17 @@ class World:
             result = {"phase": "Failed", "failure": "infrastructure", "message": "a lost worker"}
             self.touch(("FineTuneAttempt", name), {"result": result})
 
+    def is_fenced(self) -> None:
+        """The driver finds that a higher number has its run in storage."""
+        name = self.training()
+        if name is not None:
+            result = {"phase": "Failed", "failure": "fenced", "message": "taken over by attempt 2"}
+            self.touch(("FineTuneAttempt", name), {"result": result})
+
+    def clock_jumps(self, hours: int) -> None:
+        """Somebody sets the controller's clock."""
+        self.now += timedelta(hours=hours)
+
     def head_is_killed(self) -> None:
         """The head goes without a word; KubeRay notices."""
         name = self.training()

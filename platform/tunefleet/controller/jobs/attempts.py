@@ -15,6 +15,9 @@ from tunefleet.controller.seen import AttemptSeen, PodSeen
 
 # A pod whose node is silent never ends: after so long storage's fence is what keeps order.
 GHOST_SECONDS = 600.0
+# So far apart the clocks of a cluster may be. What lies further ahead was told by one that has
+# been set back since.
+SKEW_SECONDS = 60.0
 
 
 def summary(attempt: AttemptSeen, before: JobStatus) -> AttemptSummary:
@@ -58,7 +61,16 @@ def gone(pod: PodSeen, now: datetime) -> bool:
 
 
 def seconds_since(moment: str | None, now: datetime) -> float:
-    """Seconds since a moment; none where there was none."""
+    """Seconds since a moment; none where there was none, fewer than none before it."""
     if moment is None:
         return 0.0
     return (now - datetime.fromisoformat(moment)).total_seconds()
+
+
+def waited_since(end: str | None, now: datetime) -> float:
+    """How long an end has been waited on; for ever where the clock that told it was set back.
+
+    A pause is a courtesy (storage's fence is what keeps order), and none is worth a day.
+    """
+    seconds = seconds_since(end, now)
+    return seconds if seconds > -SKEW_SECONDS else float("inf")

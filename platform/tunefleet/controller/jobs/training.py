@@ -16,7 +16,7 @@ from tunefleet.api.job import FineTuneJob
 from tunefleet.api.status import JobPhase, Reason
 from tunefleet.api.words import FailureClass, Phase
 from tunefleet.controller.jobs import evidence, preparing, queueing
-from tunefleet.controller.jobs.attempts import gone, in_vain, seconds_since
+from tunefleet.controller.jobs.attempts import gone, in_vain, waited_since
 from tunefleet.controller.jobs.decision import Create, Deciding, Decision, Delete, manifest_of
 from tunefleet.controller.jobs.evidence import Evidence
 from tunefleet.controller.jobs.summary import Story
@@ -64,7 +64,7 @@ def train(here: Deciding, attempt: AttemptSeen) -> Decision:
         return _launch(here, story, attempt)
     story.attempts[-1] = last.model_copy(update={"launched": True})
     if found.ended:
-        waited = seconds_since(found.status.end_time, here.now)
+        waited = waited_since(found.status.end_time, here.now)
         if waited < WORD_SECONDS:
             _follow(here, story, attempt, found)
             return here.told(story, again=WORD_SECONDS - waited + 0.5)
@@ -141,7 +141,10 @@ def _again(here: Deciding, story: Story, attempt: AttemptSeen, why: Evidence) ->
     number = attempt.spec.number
     free = why.failure is FailureClass.PREEMPTED
     smaller = _smaller(here, story, why)
-    if not (why.failure.retryable or free or smaller):
+    # A newer attempt has the run, and the cluster knows of none: its memory was put back to
+    # earlier. Numbers are counted on until storage knows of none that is higher.
+    forgotten = why.failure is FailureClass.FENCED
+    if not (why.failure.retryable or free or smaller or forgotten):
         message = f"attempt {number} failed ({why.failure}): {why.message}"
         return here.fail(story, Reason.ATTEMPT_FAILED, message, why.failure)
     vain = in_vain(story.attempts)
@@ -175,7 +178,7 @@ def _wait_for_the_last(
     here: Deciding, story: Story, attempt: AttemptSeen, *, pause: float
 ) -> Decision | None:
     """Wait until the last attempt can write no more; None when that is so."""
-    waited = seconds_since(story.attempts[-1].ended, here.now)
+    waited = waited_since(story.attempts[-1].ended, here.now)
     found = here.observed.ray_jobs.get(attempt.name)
     if found is not None and not found.ended and not found.going:
         if waited < LINGER_SECONDS:
