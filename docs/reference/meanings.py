@@ -118,6 +118,7 @@ PROFILE_MEANINGS: dict[str, str] = {
     "spec.certificates.key": "The bundle's key in it, in PEM.",
     "spec.limits.maxWorkers": "The most workers of one job.",
     "spec.limits.maxGpus": "The most GPUs of one job.",
+    "spec.limits.maxGpusPerNamespace": "The most GPUs of a namespace's jobs; the next one waits.",
     "spec.limits.locations": "What every location of a job begins with.",
     "spec.limits.namespaces": "The namespaces whose jobs may name the profile.",
     "spec.limits.serviceAccounts": "The service accounts that a job may use.",

@@ -1,11 +1,13 @@
-"""The whole controller in a test: its caches, its queue and its workers, for all namespaces.
+"""The whole controller in a test: its caches, its queue and its workers.
 
-Decides nothing; what it wrote, and where, is kept. For servers that a test has to itself.
+Decides nothing; what it wrote, and where, is kept. That of all namespaces is for servers that a
+test has to itself.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -32,12 +34,12 @@ class Watched(MortalClient):
 
 
 @asynccontextmanager
-async def at_work(cluster: Cluster) -> AsyncIterator[Watched]:
-    """The controller of all namespaces; its client."""
+async def at_work(cluster: Cluster, namespace: str | None = None) -> AsyncIterator[Watched]:
+    """The controller, of one namespace or of all; its client."""
     async with await Watched.connect(cluster.kubeconfig) as client:
         client.count()
         client.paths = []
-        jobs = Jobs.of(client, SETTINGS)
+        jobs = Jobs.of(client, SETTINGS, namespace=namespace)
         runtime = Runtime(jobs.reflectors, jobs.queue, jobs.reconcile, keys=jobs.keys, workers=4)
         stop = asyncio.Event()
         task = asyncio.create_task(runtime.run(stop))
@@ -80,3 +82,13 @@ async def is_in(client: MortalClient, namespace: str, phase: str) -> bool:
     """Whether the namespace's job is in a phase."""
     found = await job_of(client, namespace)
     return found is not None and found.get("status", {}).get("phase") == phase
+
+
+async def everything(
+    client: MortalClient, resource: Resource, namespace: str
+) -> list[dict[str, Any]]:
+    """All objects of a kind in a namespace."""
+    found: list[dict[str, Any]] = []
+    async for page in client.list_pages(resource, namespace):
+        found += [json.loads(item) for item in page.items]
+    return found

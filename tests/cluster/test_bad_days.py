@@ -17,7 +17,7 @@ import pytest
 
 from docs.reference.generate import CRDS
 from tests.cluster.actors import MortalClient, Players
-from tests.cluster.at_work import Watched, at_work, is_in, job_of, until
+from tests.cluster.at_work import Watched, at_work, everything, is_in, job_of, until
 from tests.cluster.lives import FINAL, Life, lived
 from tests.testbed import control_plane
 from tests.testbed import life as bed_life
@@ -263,11 +263,9 @@ def test_a_namespace_that_is_deleted_is_left_alone_and_others_are_served(
 
 async def _is_empty(client: MortalClient, namespace: str) -> bool:
     """Whether a job's children are gone."""
-    for resource in (RAY_JOBS, ATTEMPTS):
-        async for page in client.list_pages(resource, namespace):
-            if page.items:
-                return False
-    return True
+    return not [
+        each for kind in (RAY_JOBS, ATTEMPTS) for each in await everything(client, kind, namespace)
+    ]
 
 
 class Claims(Players):
@@ -330,9 +328,9 @@ async def _newest(client: MortalClient, namespace: str) -> str:
     names: list[str] = []
 
     async def found() -> bool:
-        names.clear()
-        async for page in client.list_pages(ATTEMPTS, namespace):
-            names.extend(json.loads(item)["metadata"]["name"] for item in page.items)
+        names[:] = [
+            each["metadata"]["name"] for each in await everything(client, ATTEMPTS, namespace)
+        ]
         return bool(names)
 
     await until(found)

@@ -34,6 +34,9 @@ PROFILE: dict[str, object] = {
 }
 
 
+SHARED: dict[str, object] = {"resources": {"gpu": 1}, "limits": {"maxGpusPerNamespace": 2}}
+
+
 @dataclass(frozen=True, slots=True)
 class Home:
     """A namespace, a profile for it and one for another."""
@@ -74,12 +77,13 @@ def home(cluster: Cluster) -> Iterator[Home]:
         others = {"limits": {"namespaces": ["nobody"]}}
         _make(found, found.profile, found.limits)
         _make(found, f"{found.profile}-others", others)
+        _make(found, f"{found.profile}-shared", SHARED)
         try:
             _wait_until_in_force(found)
             yield found
         finally:
-            for name in (found.profile, f"{found.profile}-others"):
-                api.call("DELETE", f"{ROOT}/{PROFILES.plural}/{name}")
+            for end in ("", "-others", "-shared"):
+                api.call("DELETE", f"{ROOT}/{PROFILES.plural}/{found.profile}{end}")
 
 
 def _make(home: Home, name: str, spec: Values) -> None:
@@ -156,6 +160,18 @@ def test_the_profile_of_another_namespace_is_not_to_be_had(home: Home) -> None:
     answer = home.tried(home.job({}, f"{home.profile}-others"))
     assert answer.code == 422
     assert f"is not for jobs of the namespace {home.namespace} → name another" in answer.message
+
+
+def test_a_job_that_needs_more_gpus_than_a_namespace_has_is_told_so_by_both(home: Home) -> None:
+    name = f"{home.profile}-shared"
+    body = home.job({"workers": {"count": 3}}, name)
+    given = ProfileSpec.model_validate(SHARED)
+    (problem,) = beyond_limits(FineTuneJob.model_validate(body), name, given)
+    answer = home.tried(body)
+    assert answer.code == 422
+    sentence = in_one_line(problem.message, problem.remedy)
+    assert answer.message.endswith(f"denied request: {problem.where}: {sentence}")
+    assert home.tried(home.job({"workers": {"count": 2}}, name)).code == 201
 
 
 def test_a_job_without_a_profile_is_held_by_none_unless_one_is_required(

@@ -71,6 +71,7 @@ class LimitsSpec(Spec):
 
     max_workers: Annotated[int, Field(gt=0, le=4096)] | None = None
     max_gpus: Annotated[int, Field(ge=0, le=4096)] | None = None
+    max_gpus_per_namespace: Annotated[int, Field(ge=0, le=65536)] | None = None
     locations: Annotated[list[Prefix], Field(min_length=1, max_length=64)] | None = None
     namespaces: Annotated[list[DnsLabel], Field(min_length=1, max_length=256)] | None = None
     service_accounts: Annotated[list[DnsLabel], Field(min_length=1, max_length=64)] | None = None
@@ -124,6 +125,17 @@ GPUS = Check(
         "most": f"string({_LIMITS}.maxGpus)",
     },
 )
+NAMESPACE_GPUS = Check(
+    f"!has({_LIMITS}.maxGpusPerNamespace) || variables.gpus <= {_LIMITS}.maxGpusPerNamespace",
+    "asks for {asked} GPUs; the profile {profile} allows {most} to all jobs of a namespace",
+    ("spec", "workers"),
+    "ask for fewer workers, or for another profile",
+    values={
+        "asked": "string(variables.gpus)",
+        "profile": "params.metadata.name",
+        "most": f"string({_LIMITS}.maxGpusPerNamespace)",
+    },
+)
 LOCATIONS = Check(
     f"!has({_LIMITS}.locations) || {_OUTSIDE}.size() == 0",
     "`{uri}` is not among the locations of the profile {profile}",
@@ -161,7 +173,7 @@ SECRETS = Check(
     "remove it, or have it allowed",
     values={"profile": "params.metadata.name", "secret": f"{_NOT_GIVEN}[0]"},
 )
-LIMIT_CHECKS = (NAMESPACES, WORKERS, GPUS, LOCATIONS, ACCOUNTS, SECRETS)
+LIMIT_CHECKS = (NAMESPACES, WORKERS, GPUS, NAMESPACE_GPUS, LOCATIONS, ACCOUNTS, SECRETS)
 """What an API server tests, with ``params`` for the profile and the variables below."""
 
 DEFAULT_ACCOUNT = "default"
@@ -222,15 +234,36 @@ def beyond_limits(job: FineTuneJob, name: str, profile: ProfileSpec) -> list[Pro
     ]
 
 
+def waits_for_gpus(job: FineTuneJob, profile: ProfileSpec, in_use: int) -> str:
+    """Why a job within its limits cannot begin to train yet; "" when it can.
+
+    ``in_use``: GPUs of the other jobs of its namespace that have the profile. The API server
+    cannot see those, so that only the controller holds a job to what they leave.
+    """
+    most, gpus = profile.limits.max_gpus_per_namespace, _gpus(with_defaults(job, profile))
+    if most is None or not gpus or gpus + in_use <= most:
+        return ""
+    return (
+        f"waiting for {gpus} GPUs: the profile {job.spec.profile} allows {most} to all jobs of the "
+        f"namespace {job.metadata.namespace}, and others have {in_use}"
+    )
+
+
+def _gpus(job: FineTuneJob) -> int:
+    return (job.spec.workers.count or 1) * (job.spec.workers.resources.gpu or 0)
+
+
 def _beyond(job: FineTuneJob, name: str, limits: LimitsSpec) -> Iterator[Rule]:
     namespace, workers = job.metadata.namespace, job.spec.workers.count or 1
-    gpus = workers * (job.spec.workers.resources.gpu or 0)
+    gpus, together = _gpus(job), limits.max_gpus_per_namespace
     if limits.namespaces is not None and namespace not in limits.namespaces:
         yield NAMESPACES.broken(profile=name, namespace=namespace)
     if limits.max_workers is not None and workers > limits.max_workers:
         yield WORKERS.broken(asked=str(workers), profile=name, most=str(limits.max_workers))
     if limits.max_gpus is not None and gpus > limits.max_gpus:
         yield GPUS.broken(asked=str(gpus), profile=name, most=str(limits.max_gpus))
+    if together is not None and gpus > together:
+        yield NAMESPACE_GPUS.broken(asked=str(gpus), profile=name, most=str(together))
     allowed = tuple(limits.locations) if limits.locations is not None else ("",)
     outside = [uri for _, uri in all_locations(job.spec) if isinstance(uri, str)]
     outside = [uri for uri in outside if not uri.startswith(allowed)]

@@ -62,6 +62,7 @@ class Reason(StrEnum):
 
     VALID = "Valid"
     INVALID_SPEC = "InvalidSpec"
+    NAMESPACE_LIMIT = "NamespaceLimit"
     NAME_TAKEN = "NameTaken"
     KUBERNETES_TOO_OLD = "KubernetesTooOld"
     KUBERAY_MISSING = "KubeRayMissing"

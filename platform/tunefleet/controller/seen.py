@@ -7,12 +7,15 @@ pydantic and ``api``.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
 from tunefleet.api.attempt import AttemptResult, Stage
 from tunefleet.api.status import JobStatus
-from tunefleet.api.words import Command
+from tunefleet.api.words import Command, DeviceType
 from tunefleet.channel.schema import Progress
 from tunefleet.render.names import ATTEMPT_LABEL
 
@@ -104,10 +107,33 @@ class _AttemptStatusSeen(_Lenient):
 
 
 class AttemptSeen(Seen):
-    """A FineTuneAttempt without its plan and facts."""
+    """A FineTuneAttempt without its plan and facts.
+
+    Of the plan ``gpus`` is kept, and of the manifest ``profile``: what a profile's limits count.
+    """
 
     spec: _AttemptSpecSeen
     status: _AttemptStatusSeen = _AttemptStatusSeen()
+    gpus: int = 0
+    profile: str = ""
+
+
+class _Wanted(_Lenient):
+    profile: str | None = None
+
+
+class _Manifest(_Lenient):
+    spec: _Wanted = _Wanted()
+
+
+class _Planned(_Lenient):
+    workers: int = 0
+    device: str = ""
+
+
+class _Counted(_Lenient):
+    manifest: _Manifest = _Manifest()
+    plan: _Planned | None = None
 
 
 class Told(_Lenient):
@@ -261,6 +287,24 @@ class PodSeen(Seen):
     def ended(self) -> bool:
         """Whether none of its containers runs or will."""
         return self.status.phase in {"Succeeded", "Failed"}
+
+
+def attempt_seen(body: bytes) -> AttemptSeen:
+    """A FineTuneAttempt, with what its profile counts."""
+    found = AttemptSeen.model_validate_json(body)
+    # The whole is read once more for what few have.
+    if b'"profile"' not in body:
+        return found
+    profile, gpus = counted(json.loads(body)["spec"])
+    return found.model_copy(update={"profile": profile, "gpus": gpus})
+
+
+def counted(spec: Mapping[str, object]) -> tuple[str, int]:
+    """The profile and the GPUs of an attempt's spec; "" and none where it has none."""
+    found = _Counted.model_validate(spec)
+    plan = found.plan
+    gpus = plan.workers if plan is not None and plan.device == DeviceType.CUDA else 0
+    return found.manifest.spec.profile or "", gpus
 
 
 def workload_seen(body: bytes) -> WorkloadSeen:

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from tunefleet.api.job import FineTuneJob
-from tunefleet.api.profile import ProfileSpec, beyond_limits, with_defaults
+from tunefleet.api.profile import ProfileSpec, beyond_limits, waits_for_gpus, with_defaults
 
 STORED = {"uri": "s3://team/rows.csv"}
 
@@ -72,6 +72,12 @@ BEYOND: dict[str, tuple[Mapping[str, object], Mapping[str, object], str, str]] =
         {"limits": {"maxGpus": 0}},
         "spec.workers",
         "asks for 1 GPUs; the profile l4 allows 0",
+    ),
+    "more GPUs than a namespace has": (
+        {"workers": {"count": 3}},
+        {**GPU, "limits": {"maxGpusPerNamespace": 2}},
+        "spec.workers",
+        "asks for 3 GPUs; the profile l4 allows 2 to all jobs of a namespace",
     ),
     "a location of somebody else": (
         {"data": {"train": {"uri": "s3://others/rows.csv"}}},
@@ -169,3 +175,26 @@ def test_a_job_within_the_limits_has_no_problem(
 def test_a_wrong_profile_is_refused_with_its_field(spec: Mapping[str, object], field: str) -> None:
     with pytest.raises(ValidationError, match=field):
         profile(spec)
+
+
+@pytest.mark.parametrize(
+    ("workers", "in_use", "waits"),
+    [
+        pytest.param({"count": 2}, 0, False, id="nobody has any"),
+        pytest.param({"count": 2}, 2, False, id="there are just enough"),
+        pytest.param({"count": 2}, 3, True, id="one is missing"),
+        pytest.param({"count": 2, "resources": {"gpu": 0}}, 9, False, id="it needs none"),
+    ],
+)
+def test_a_job_waits_for_what_others_of_its_namespace_have(
+    workers: Mapping[str, object], in_use: int, waits: bool
+) -> None:
+    given = profile({**GPU, "limits": {"maxGpusPerNamespace": 4}})
+    told = waits_for_gpus(job({"profile": "l4", "workers": workers}), given, in_use)
+    assert told == (
+        "waiting for 2 GPUs: the profile l4 allows 4 to all jobs of the namespace team, and others "
+        "have 3"
+        if waits
+        else ""
+    )
+    assert waits_for_gpus(job({"profile": "l4", "workers": workers}), profile(GPU), in_use) == ""

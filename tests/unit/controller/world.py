@@ -17,6 +17,9 @@ from typing import Any
 
 from tests.plans import job_values, some_facts
 from tunefleet.api.attempt import AttemptSpec
+from tunefleet.api.errors import Problem
+from tunefleet.api.job import FineTuneJob
+from tunefleet.api.profile import ProfileSpec, with_defaults
 from tunefleet.controller.jobs.decide import decide
 from tunefleet.controller.jobs.decision import Decision
 from tunefleet.controller.jobs.language import judge
@@ -57,6 +60,8 @@ class World:
     kuberay: bool = True
     place: int | None = None
     too_old: str = ""
+    profile: ProfileSpec | None = None
+    gpus_of_others: int = 0
     created: list[tuple[str, str]] = field(default_factory=list)
     _uids: itertools.count[int] = field(default_factory=lambda: itertools.count(10_000))
     _versions: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
@@ -186,7 +191,7 @@ class World:
         asked, problems = judge(live)
         return Observed(
             seen=job_seen(json.dumps(live).encode()),
-            spec=Spec(asked, tuple(problems)),
+            spec=self._under_profile(asked, tuple(problems)),
             attempts=attempts,
             facts=self._facts(first.name) if first else None,
             frozen=self._frozen(attempts[-1].name) if attempts else None,
@@ -196,7 +201,13 @@ class World:
             place=self.place,
             kuberay=self.kuberay,
             too_old="" if attempts else self.too_old,
+            gpus_of_others=self.gpus_of_others,
         )
+
+    def _under_profile(self, job: FineTuneJob | None, problems: tuple[Problem, ...]) -> Spec:
+        if job is None or self.profile is None:
+            return Spec(job, problems)
+        return Spec(with_defaults(job, self.profile), (), self.profile)
 
     def _facts(self, name: str) -> Facts | None:
         found = self.objects["FineTuneAttempt", name].get("status", {})

@@ -19,6 +19,7 @@ from tunefleet.api.errors import Problem
 from tunefleet.api.job import FineTuneJob
 from tunefleet.api.profile import ProfileSpec, beyond_limits, with_defaults
 from tunefleet.api.status import FINAL
+from tunefleet.controller.gpus import GpusInUse
 from tunefleet.controller.jobs.language import judge, no_profile, unreadable_profile
 from tunefleet.controller.kinds import ATTEMPTS, FINE_TUNE_JOBS, PROFILES
 from tunefleet.controller.places import Places
@@ -61,7 +62,8 @@ class Observed:
     ``spec``, ``facts`` (what preparing published) and ``frozen`` (what the newest attempt was
     told) are None where no decision can need them. ``workload`` is what Kueue keeps of the newest
     attempt, and ``place`` where in its queue that waits. ``too_old`` is what a job that has not
-    begun is told of a Kubernetes that is not enough.
+    begun is told of a Kubernetes that is not enough. ``gpus_of_others`` is what the jobs beside it
+    have of its profile's GPUs, in its namespace.
     """
 
     seen: JobSeen
@@ -76,6 +78,7 @@ class Observed:
     place: int | None = None
     kuberay: bool = True
     too_old: str = ""
+    gpus_of_others: int = 0
 
     @property
     def newest(self) -> AttemptSeen | None:
@@ -95,6 +98,7 @@ class Caches:
     pods: PodsOfAttempts
     places: Places
     kubernetes: Kubernetes
+    gpus: GpusInUse
 
 
 async def observe(
@@ -133,7 +137,7 @@ async def observe(
     seen = job_seen(json.dumps(whole).encode())
     job, problems = judge(whole)
     frozen = await _frozen(client, observed.newest)
-    return replace(
+    observed = replace(
         observed,
         seen=seen,
         spec=_kept(job, problems, frozen) if frozen else await _profiled(client, job, problems),
@@ -141,6 +145,10 @@ async def observe(
         frozen=frozen,
         too_old="" if attempts else await caches.kubernetes.too_old(),
     )
+    # The last of all: nobody else decides between this and the decision.
+    profile = job.spec.profile if job is not None else None
+    others = caches.gpus.of_others(namespace, profile, seen.uid) if profile else 0
+    return replace(observed, gpus_of_others=others)
 
 
 async def _queued(caches: Caches, observed: Observed) -> Observed:

@@ -5,10 +5,12 @@ Decides which change of which object wakes which job. Imports its siblings and `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypeVar
 
+from tunefleet.controller.gpus import GpusInUse
 from tunefleet.controller.jobs.decide import decide
 from tunefleet.controller.jobs.execute import execute
 from tunefleet.controller.jobs.observe import Caches, observe
@@ -30,6 +32,7 @@ from tunefleet.controller.seen import (
     RayJobSeen,
     Seen,
     WorkloadSeen,
+    attempt_seen,
     job_seen,
     workload_seen,
 )
@@ -38,9 +41,12 @@ from tunefleet.kube.cache import Name
 from tunefleet.kube.client import Client
 from tunefleet.kube.queue import WorkQueue
 from tunefleet.kube.reflector import Reflector
+from tunefleet.kube.resources import Resource
 from tunefleet.kube.runtime import Follower
 from tunefleet.render.names import JOB_LABEL
 from tunefleet.render.settings import Runtime as Settings
+
+SeenT = TypeVar("SeenT", bound=Seen)
 
 
 def _utc() -> datetime:
@@ -91,56 +97,50 @@ class Jobs:
             if seen is not None and seen.ray_job:
                 woken(None, ray_jobs.cache.get(seen.namespace, seen.ray_job))
 
-        ours = JOB_LABEL
-        jobs = Reflector(client, FINE_TUNE_JOBS, job_seen, namespace=namespace, changed=job_changed)
-        attempts = Reflector(
-            client, ATTEMPTS, AttemptSeen.model_validate_json, namespace=namespace, changed=woken
-        )
-        prepare_jobs = Reflector(
-            client,
-            PREPARE_JOBS,
-            PrepareJobSeen.model_validate_json,
-            namespace=namespace,
-            labels=ours,
-            changed=woken,
-        )
-        ray_jobs = Reflector(
-            client,
-            RAY_JOBS,
-            RayJobSeen.model_validate_json,
-            namespace=namespace,
-            labels=ours,
-            changed=woken,
-            may_be_absent=True,
-        )
-        workloads = Reflector(
-            client,
-            WORKLOADS,
-            workload_seen,
-            namespace=namespace,
-            changed=workload_changed,
-            may_be_absent=True,
-            or_else=(OLDER_WORKLOADS,),
-        )
-        pod_watch = Reflector(
-            client,
-            PODS,
-            PodSeen.model_validate_json,
-            namespace=namespace,
-            labels=ours,
-            changed=pod_changed,
-        )
+        def follow(
+            resource: Resource,
+            project: Callable[[bytes], SeenT],
+            changed: Callable[[SeenT | None, SeenT | None], None],
+            labels: str = "",
+            or_else: Sequence[Resource] | None = None,
+        ) -> Reflector[SeenT]:
+            """``or_else`` is for a kind of somebody else's that may not be there."""
+            return Reflector(
+                client,
+                resource,
+                project,
+                namespace=namespace,
+                labels=labels,
+                changed=changed,
+                may_be_absent=or_else is not None,
+                or_else=or_else or (),
+            )
+
+        jobs = follow(FINE_TUNE_JOBS, job_seen, job_changed)
+        gpus = GpusInUse(jobs.cache)
+
+        def attempt_changed(old: AttemptSeen | None, new: AttemptSeen | None) -> None:
+            gpus.changed(old, new)
+            woken(old, new)
+
+        attempts = follow(ATTEMPTS, attempt_seen, attempt_changed)
+        prepared = follow(PREPARE_JOBS, PrepareJobSeen.model_validate_json, woken, JOB_LABEL)
+        ray_jobs = follow(RAY_JOBS, RayJobSeen.model_validate_json, woken, JOB_LABEL, or_else=())
+        older = (OLDER_WORKLOADS,)
+        workloads = follow(WORKLOADS, workload_seen, workload_changed, or_else=older)
+        pod_watch = follow(PODS, PodSeen.model_validate_json, pod_changed, JOB_LABEL)
         caches = Caches(
             jobs.cache,
             attempts.cache,
-            prepare_jobs.cache,
+            prepared.cache,
             ray_jobs.cache,
             workloads.cache,
             pods,
             Places(client),
             Kubernetes(client),
+            gpus,
         )
-        reflectors = (jobs, attempts, prepare_jobs, ray_jobs, workloads, pod_watch)
+        reflectors = (jobs, attempts, prepared, ray_jobs, workloads, pod_watch)
         return Jobs(client, settings, queue, caches, reflectors, lambda: ray_jobs.served, now)
 
     def keys(self) -> Iterable[Name]:
@@ -155,4 +155,6 @@ class Jobs:
         if observed is None:
             return None
         decision = decide(observed, self.settings, self.now())
+        if decision.create is not None and decision.create.resource == ATTEMPTS:
+            self.caches.gpus.promise(observed.seen, decision.create.body)
         return await execute(self.client, observed.seen, decision)

@@ -13,6 +13,7 @@ from tunefleet.api.attempt import AttemptResult, AttemptSpec, Stage
 from tunefleet.api.digest import job_values
 from tunefleet.api.errors import TunefleetError
 from tunefleet.api.job import FineTuneJob
+from tunefleet.api.profile import waits_for_gpus
 from tunefleet.api.status import JobPhase, Reason
 from tunefleet.api.words import FailureClass, Phase
 from tunefleet.controller.jobs import evidence, preparing, queueing
@@ -36,8 +37,9 @@ FIRST_PAUSE = 10.0
 LONGEST_PAUSE = 600.0
 ABSENT_SECONDS = 30.0
 PODS_SECONDS = 15.0
-# What no event tells: that a queue moves up.
+# What no event tells: that a queue moves up, and that others gave their GPUs back.
 PLACE_SECONDS = 60.0
+GPUS_SECONDS = 15.0
 
 
 def first(here: Deciding, story: Story) -> Decision:
@@ -223,6 +225,11 @@ def _next(
     assert observed.facts is not None
     if job is None:
         return here.refuse()
+    held = waits_for_gpus(job, here.profile, observed.gpus_of_others) if here.profile else ""
+    if held:
+        story.phase, story.reason, story.message = JobPhase.PENDING, Reason.NAMESPACE_LIMIT, held
+        story.accepted = ("False", Reason.NAMESPACE_LIMIT, held)
+        return here.told(story, again=GPUS_SECONDS)
     if micro_batch is not None:
         job, before = _with_micro_batch(job, micro_batch), None
     try:

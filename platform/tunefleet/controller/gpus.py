@@ -1,0 +1,83 @@
+"""How many GPUs the jobs of a namespace have of a profile: what its limit for all of them counts.
+
+Decides from when until when a job counts: from the decision that lets it train, before any event
+can tell of it, until it has ended, is suspended or waits for others. Imports its siblings and
+``kube``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tunefleet.api.status import FINAL, JobPhase
+from tunefleet.controller.seen import AttemptSeen, JobSeen, counted
+from tunefleet.kube.cache import Cache
+from tunefleet.render.names import JOB_LABEL
+
+PROMISE_SECONDS = 60.0
+"""So long an attempt may be on its way: one that is not there by then was refused."""
+_WITHOUT = {JobPhase.PENDING, JobPhase.SUSPENDED}
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """What an attempt has. ``until``: it counts so long though its job's phase does not tell."""
+
+    job: str
+    number: int
+    gpus: int
+    until: float
+    seen: bool
+
+
+class GpusInUse:
+    """Shares by namespace and profile. The clock is the loop's."""
+
+    def __init__(self, jobs: Cache[JobSeen]) -> None:
+        self._jobs = jobs
+        self._shares: dict[tuple[str, str], dict[str, _Share]] = {}
+
+    def changed(self, old: AttemptSeen | None, new: AttemptSeen | None) -> None:
+        """An attempt is new, different or gone."""
+        seen = new or old
+        if seen is None or not seen.gpus or seen.owner_uid is None:
+            return
+        shares = self._shares.setdefault((seen.namespace, seen.profile), {})
+        known, number = shares.get(seen.owner_uid), seen.spec.number
+        if new is None:
+            if known is not None and known.number == number:
+                del shares[seen.owner_uid]
+        elif known is None or known.number <= number:
+            until = known.until if known is not None and known.number == number else 0.0
+            job = seen.metadata.labels.get(JOB_LABEL, "")
+            shares[seen.owner_uid] = _Share(job, number, seen.gpus, until, seen=True)
+
+    def promise(self, job: JobSeen, attempt: Mapping[str, object]) -> None:
+        """An attempt is about to be made for a job: it counts from now on."""
+        spec = attempt["spec"]
+        assert isinstance(spec, Mapping)
+        profile, gpus = counted(spec)
+        if profile and gpus:
+            until = asyncio.get_running_loop().time() + PROMISE_SECONDS
+            share = _Share(job.name, int(spec["number"]), gpus, until, seen=False)
+            self._shares.setdefault((job.namespace, profile), {})[job.uid] = share
+
+    def of_others(self, namespace: str, profile: str, uid: str) -> int:
+        """The GPUs that other jobs than that one have now."""
+        shares = self._shares.get((namespace, profile), {})
+        now = asyncio.get_running_loop().time()
+        for owner in [o for o, each in shares.items() if not each.seen and each.until <= now]:
+            del shares[owner]
+        return sum(
+            share.gpus
+            for owner, share in shares.items()
+            if owner != uid and self._counts(namespace, owner, share, now)
+        )
+
+    def _counts(self, namespace: str, owner: str, share: _Share, now: float) -> bool:
+        job = self._jobs.get(namespace, share.job)
+        if job is None or job.uid != owner or job.status.phase in FINAL:
+            return False
+        return share.until > now or job.status.phase not in _WITHOUT
