@@ -144,7 +144,7 @@ docs: $(VENV)/.ready ## write the reference pages from the models
 	$(BIN)/python -m docs.reference.generate
 
 .PHONY: benchmark
-benchmark: $(VENV)/.ready ## measure beside what people use today (ARGS=--quick for a first look)
+benchmark: $(VENV)/.tools ## measure beside what people use today (ARGS=--quick for a first look)
 	$(BIN)/python jobs/quickstart/fetch.py
 	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks $(ARGS)
 

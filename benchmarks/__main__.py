@@ -25,6 +25,11 @@ NAMES = (
     "slowdown",
     "recovery",
     "history",
+    "burst",
+    "pick_up",
+    "writes",
+    "controller_scale",
+    "failover",
 )
 
 

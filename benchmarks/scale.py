@@ -15,7 +15,8 @@ class Scale:
 
     ``Trainer`` sorts stretches of 25 steps by length, the longest first, and we deal out stretches
     of 50: a measured stretch is whole ones of the former, or it would show long texts alone, and
-    at full scale of the latter too.
+    at full scale of the latter too. ``present`` are the numbers of jobs that a controller is
+    measured among, the least first.
     """
 
     scratch: Path
@@ -26,6 +27,10 @@ class Scale:
     checkpoints: int
     quality_steps: int
     quality_seeds: tuple[int, ...]
+    burst: int
+    picked_up: int
+    present: tuple[int, ...]
+    changes: int
 
 
 def full(scratch: Path) -> Scale:
@@ -39,6 +44,10 @@ def full(scratch: Path) -> Scale:
         checkpoints=10_000,
         quality_steps=150,
         quality_seeds=(17, 18, 19),
+        burst=1000,
+        picked_up=300,
+        present=(1000, 10_000),
+        changes=200,
     )
 
 
@@ -53,4 +62,8 @@ def quick(scratch: Path) -> Scale:
         checkpoints=1_000,
         quality_steps=40,
         quality_seeds=(17,),
+        burst=100,
+        picked_up=30,
+        present=(1000,),
+        changes=50,
     )
