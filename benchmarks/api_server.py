@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -23,9 +24,12 @@ from tests.testbed.clusters import Cluster
 from tests.testbed.forward import enter
 from tests.testbed.parts import KUBERAY, KUBERNETES
 from tests.testbed.processes import Processes
+from tests.unit.controller.world import a_cluster_job
 
 NAME = "bench"
 _RELEASE = Release("bench", "tunefleet-system")
+_POLICY_SECONDS = 60.0
+_TAKEN_IN_A_ROW = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,7 @@ def _install(bed: Bed) -> Path:
     done = run("install", _RELEASE.name, str(CHART), *where, *options)
     if done.returncode:
         raise BedError(f"helm cannot install the chart: {done.stderr}")
+    _wait_until_jobs_are_taken(cluster)
     account = _RELEASE.controller.rpartition(":")[2]
     token = cluster.kubectl(
         "create", "token", account, f"--namespace={_RELEASE.namespace}", "--duration=12h"
@@ -115,6 +120,21 @@ def _install(bed: Bed) -> Path:
     path.touch(mode=0o600)
     path.write_text(json.dumps(view))
     return path
+
+
+def _wait_until_jobs_are_taken(cluster: Cluster) -> None:
+    """Wait until the chart's policies are in force: on its way there, the server refuses jobs."""
+    job = json.dumps(a_cluster_job())
+    taken, deadline = 0, time.monotonic() + _POLICY_SECONDS
+    while taken < _TAKEN_IN_A_ROW:
+        try:
+            cluster.kubectl("create", "--dry-run=server", "-f", "-", stdin=job)
+            taken += 1
+        except BedError:
+            if time.monotonic() > deadline:
+                raise
+            taken = 0
+        time.sleep(1)
 
 
 @contextmanager
