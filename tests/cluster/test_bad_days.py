@@ -237,7 +237,9 @@ def test_a_namespace_that_is_deleted_is_left_alone_and_others_are_served(
         await until(lambda: is_in(user, doomed, "Running"), meanwhile=there.act)
         await user.create(FINE_TUNE_JOBS, other, a_cluster_job())
         await asyncio.to_thread(cluster.kubectl, "delete", "namespace", doomed, "--wait=false")
-        await until(lambda: _is_empty(user, doomed), meanwhile=elsewhere.act)
+        await until(lambda: _is_emptied(user, doomed), meanwhile=elsewhere.act)
+        # Until its job is marked too, one more write may be tried, and is refused.
+        await asyncio.sleep(1)
         begun = len(client.paths)
         await until(lambda: is_in(user, other, "Succeeded"), meanwhile=elsewhere.act)
         await asyncio.sleep(5)
@@ -261,9 +263,10 @@ def test_a_namespace_that_is_deleted_is_left_alone_and_others_are_served(
     asyncio.run(main())
 
 
-async def _is_empty(client: MortalClient, namespace: str) -> bool:
-    """Whether a job's children are gone."""
-    return not [
+async def _is_emptied(client: MortalClient, namespace: str) -> bool:
+    """Whether a job's children are gone, and it is on its way."""
+    job = await job_of(client, namespace)
+    return (job is None or "deletionTimestamp" in job["metadata"]) and not [
         each for kind in (RAY_JOBS, ATTEMPTS) for each in await everything(client, kind, namespace)
     ]
 
