@@ -119,7 +119,7 @@ testbed: $(VENV)/.tools ## build the servers and our image for a cluster on this
 .PHONY: test-cluster
 test-cluster: $(VENV)/.tools ## the controller on real API servers, our image on a node, with the real KubeRay operator
 	@[ -n "$${KUBECONFIG:-}" ] || $(MAKE) testbed
-	$(QUIET) $(BIN)/python -m pytest tests/cluster $(ARGS)
+	$(QUIET) $(BIN)/python -m pytest --durations 15 tests/cluster $(ARGS)
 	$(QUIET) $(BIN)/python -m pytest tests/e2e/node $(ARGS)
 
 .PHONY: test-cluster-full

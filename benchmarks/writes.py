@@ -7,7 +7,6 @@ own controllers write is not in the log.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import Counter
 from collections.abc import Iterator
 from statistics import median
@@ -19,7 +18,7 @@ from benchmarks.lives import Replay, life
 from benchmarks.plain_client import plain
 from benchmarks.scale import Scale
 from benchmarks.table import Row
-from tests.cluster.actors import Players
+from tests.cluster.actors import Players, everything
 from tunefleet.api.status import FINAL
 from tunefleet.controller.kinds import FINE_TUNE_JOBS
 from tunefleet.kube.client import Client
@@ -46,7 +45,7 @@ def measure(scale: Scale) -> Iterator[Row]:
         note=f"the most of {len(found)} jobs; median {median(ours):g}",
     )
     progress = [share.progress for share in found]
-    yield Row("… of progress", "", [max(progress)], better="lower", note="3 were told")
+    yield Row("… of progress", "", [max(progress)], better="lower")
     others = Counter[str]()
     for share in found:
         others.update(share.others)
@@ -87,8 +86,5 @@ def _lived(server: Server, namespace: str) -> list[Share]:
 
 
 async def _ended(client: Client, namespace: str) -> int:
-    count = 0
-    async for page in client.list_pages(FINE_TUNE_JOBS, namespace):
-        phases = [json.loads(item).get("status", {}).get("phase") for item in page.items]
-        count += sum(phase in FINAL for phase in phases)
-    return count
+    jobs = await everything(client, FINE_TUNE_JOBS, namespace)
+    return sum(job.get("status", {}).get("phase") in FINAL for job in jobs)

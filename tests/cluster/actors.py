@@ -64,6 +64,18 @@ class MortalClient(Client):
         return found
 
 
+async def everything(client: Client, resource: Resource, namespace: str) -> list[dict[str, Any]]:
+    """All objects of a kind in a namespace; none of a kind that is not installed (yet)."""
+    found: list[dict[str, Any]] = []
+    try:
+        async for page in client.list_pages(resource, namespace):
+            found += [json.loads(item) for item in page.items]
+    except ApiError as error:
+        if not error.not_found:
+            raise
+    return found
+
+
 @dataclass
 class Players:
     """Prepare pod, KubeRay and driver of one namespace. ``client`` is an administrator's.
@@ -78,7 +90,7 @@ class Players:
 
     async def act(self) -> None:
         """Everybody does one thing, if there is one to do."""
-        for attempt in await self._all(ATTEMPTS):
+        for attempt in await everything(self.client, ATTEMPTS, self.namespace):
             name = attempt["metadata"]["name"]
             if attempt.get("status", {}).get("result"):
                 continue
@@ -88,7 +100,10 @@ class Players:
                 await self._train(name, attempt["spec"].get("command", "None"))
 
     async def _prepare(self, name: str) -> None:
-        if name not in [job["metadata"]["name"] for job in await self._all(PREPARE_JOBS)]:
+        if name not in [
+            job["metadata"]["name"]
+            for job in await everything(self.client, PREPARE_JOBS, self.namespace)
+        ]:
             return
         published = some_facts().model_dump(mode="json", by_alias=True, exclude_none=True)
         status = {
@@ -100,7 +115,9 @@ class Players:
 
     async def _train(self, name: str, command: str) -> None:
         ours = [
-            o for o in await self._all(RAY_JOBS) if JOB_LABEL in o["metadata"].get("labels", {})
+            o
+            for o in await everything(self.client, RAY_JOBS, self.namespace)
+            if JOB_LABEL in o["metadata"].get("labels", {})
         ]
         found = [o for o in ours if o["metadata"]["name"] == name]
         if not found or found[0]["spec"].get("suspend"):
@@ -162,13 +179,3 @@ class Players:
         except ApiError as error:
             if not error.not_found:
                 raise
-
-    async def _all(self, resource: Resource) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
-        try:
-            async for page in self.client.list_pages(resource, self.namespace):
-                found += [json.loads(item) for item in page.items]
-        except ApiError as error:
-            if not error.not_found:  # a kind that is not installed (yet)
-                raise
-        return found

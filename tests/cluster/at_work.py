@@ -7,7 +7,6 @@ test has to itself.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -82,13 +81,3 @@ async def is_in(client: MortalClient, namespace: str, phase: str) -> bool:
     """Whether the namespace's job is in a phase."""
     found = await job_of(client, namespace)
     return found is not None and found.get("status", {}).get("phase") == phase
-
-
-async def everything(
-    client: MortalClient, resource: Resource, namespace: str
-) -> list[dict[str, Any]]:
-    """All objects of a kind in a namespace."""
-    found: list[dict[str, Any]] = []
-    async for page in client.list_pages(resource, namespace):
-        found += [json.loads(item) for item in page.items]
-    return found

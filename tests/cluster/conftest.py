@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.cluster.commands import define
 from tests.testbed import clusters
 from tests.testbed.clusters import Cluster
 
@@ -22,6 +23,12 @@ def kuberay(cluster: Cluster, request: pytest.FixtureRequest) -> Cluster:
     """The cluster, with the KubeRay operator at work on it."""
     clusters.ensure_kuberay(cluster, say=_say(request))
     return cluster
+
+
+@pytest.fixture(scope="module")
+def definitions(kuberay: Cluster) -> None:
+    """Our kinds beside KubeRay's."""
+    define(kuberay)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tests.cluster.actors import Killed, MortalClient, Players
+from tests.cluster.actors import Killed, MortalClient, Players, everything
 from tests.testbed.clusters import Cluster
 from tests.unit.controller.world import a_cluster_job
 from tunefleet.controller.jobs.reconcile import Jobs
@@ -108,10 +108,7 @@ class Life:
         return jobs
 
     async def children(self, resource: Resource) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
-        async for page in self.client.list_pages(resource, self.namespace):
-            found += [json.loads(item) for item in page.items]
-        return found
+        return await everything(self.client, resource, self.namespace)
 
     async def essence(self) -> dict[str, object]:
         """The end state without times, uids and the names that are made of them."""

@@ -15,9 +15,9 @@ from datetime import timedelta
 
 import pytest
 
-from docs.reference.generate import CRDS
-from tests.cluster.actors import MortalClient, Players
-from tests.cluster.at_work import Watched, at_work, everything, is_in, job_of, until
+from tests.cluster.actors import MortalClient, Players, everything
+from tests.cluster.at_work import Watched, at_work, is_in, job_of, until
+from tests.cluster.commands import define
 from tests.cluster.lives import FINAL, Life, lived
 from tests.testbed import control_plane
 from tests.testbed import life as bed_life
@@ -51,8 +51,7 @@ def bed() -> Iterator[Bed]:
 def bare(bed: Bed) -> Cluster:
     """The servers with our kinds, and whatever of KubeRay a test before has left."""
     cluster = Cluster(bed.kubeconfig, str(KUBERNETES.path("kubectl")), bed)
-    cluster.kubectl("apply", "--server-side", "--filename", str(CRDS))
-    cluster.kubectl("wait", "--for=condition=Established", "--filename", str(CRDS))
+    define(cluster)
     return cluster
 
 

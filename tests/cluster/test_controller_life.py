@@ -13,7 +13,6 @@ from datetime import timedelta
 
 import pytest
 
-from docs.reference.generate import CRDS
 from tests.cluster.actors import MortalClient, Players
 from tests.cluster.kueue import CROWDED, OUTRANKED, Kueue, installed
 from tests.cluster.lives import FINAL, Life, lived
@@ -27,11 +26,7 @@ from tunefleet.controller.kinds import (
 )
 from tunefleet.kube.resources import Resource
 
-
-@pytest.fixture(scope="module", autouse=True)
-def definitions(kuberay: Cluster) -> None:
-    kuberay.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
-    kuberay.kubectl("wait", "--for=condition=Established", "-f", str(CRDS))
+pytestmark = pytest.mark.usefixtures("definitions")
 
 
 async def to_its_end(life: Life) -> dict[str, object]:

@@ -17,6 +17,8 @@ from tests.cluster.lives import FINAL, Life, lived
 from tests.testbed.clusters import Cluster
 from tunefleet.controller.kinds import FINE_TUNE_JOBS, RAY_JOBS
 
+pytestmark = pytest.mark.usefixtures("definitions")
+
 Script = Callable[[Life], Awaitable[None]]
 
 

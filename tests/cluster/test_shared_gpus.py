@@ -8,20 +8,15 @@ from typing import Any, cast
 
 import pytest
 
-from docs.reference.generate import CRDS
-from tests.cluster.actors import MortalClient, Players
-from tests.cluster.at_work import at_work, everything, until
+from tests.cluster.actors import MortalClient, Players, everything
+from tests.cluster.at_work import at_work, until
 from tests.testbed.clusters import Cluster
 from tests.unit.controller.world import a_cluster_job
 from tunefleet.controller.kinds import ATTEMPTS, FINE_TUNE_JOBS
 
+pytestmark = pytest.mark.usefixtures("definitions")
+
 NAMES = ("first", "second", "third")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def definitions(kuberay: Cluster) -> None:
-    kuberay.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
-    kuberay.kubectl("wait", "--for=condition=Established", "-f", str(CRDS))
 
 
 @pytest.fixture
