@@ -56,7 +56,7 @@ def measure(scale: Scale) -> Iterator[Row]:
             f"burst of {count:,} at the chart's own pace: RayJobs",
             "/s",
             [paced.per_second],
-            note="50 writes a second, twice as many at once",
+            note="the chart's --writes-per-second",
         )
 
 

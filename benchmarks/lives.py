@@ -19,7 +19,7 @@ from tunefleet.controller.kinds import ATTEMPTS, FINE_TUNE_JOBS, RAY_JOBS
 from tunefleet.kube.resources import Resource
 
 _JOB, _NAMESPACE = "xxjobxx", "xxnamespacexx"
-_UID, _SHORT = "uid10000", "uid10"
+UID, _SHORT = "uid10000", "uid10"
 """The uid that the world gives the job, and the part of it that attempts are called by."""
 
 _RUNS = {"jobDeploymentStatus": "Running", "jobStatus": "RUNNING"}
@@ -63,7 +63,7 @@ class Replay:
 
     def worded(self, text: str) -> str:
         """A path or a body of the record in this job's words."""
-        if _UID in self.uids:
+        if UID in self.uids:
             text = text.replace(f"{_JOB}-{_SHORT}-", self.attempt(""))
         for recorded, uid in self.uids.items():
             text = text.replace(f'"{recorded}"', f'"{uid}"')
@@ -71,7 +71,7 @@ class Replay:
 
     def attempt(self, number: str) -> str:
         """The name of an attempt."""
-        return f"{self.name}-{self.uids[_UID][:5]}-{number}"
+        return f"{self.name}-{self.uids[UID][:5]}-{number}"
 
 
 @cache
@@ -83,7 +83,7 @@ def life() -> Life:
     world.put("FineTuneJob", values)
     job = world.of("FineTuneJob")[0]
     job["metadata"]["namespace"] = _NAMESPACE
-    assert job["metadata"]["uid"] == _UID
+    assert job["metadata"]["uid"] == UID
     launching = [*_looks(world)]
     launching.append(_said(world, ATTEMPTS, 0, prepared()))
     launching += _looks(world)
@@ -95,7 +95,7 @@ def life() -> Life:
         list(_looks(world))[-1],
     ]
     path = _created(FINE_TUNE_JOBS)
-    first = Write(FINE_TUNE_JOBS, path, json.dumps(values), _UID)
+    first = Write(FINE_TUNE_JOBS, path, json.dumps(values), UID)
     return Life(first, tuple(launching), tuple(running))
 
 

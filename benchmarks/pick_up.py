@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from benchmarks.api_server import Server, served
 from benchmarks.audit import Asked, Made, made, percentile
-from benchmarks.lives import Replay, ray_job
+from benchmarks.lives import UID, Replay, ray_job
 from benchmarks.plain_client import at_once, plain
 from benchmarks.scale import Scale
 from benchmarks.table import Row
@@ -51,7 +51,7 @@ def _picked_up(server: Server, namespace: str, count: int) -> Made:
 
             async def make(number: int) -> None:
                 # A job's name and uid, of which an attempt's name is made.
-                words = Replay(f"pick-{number:05}", namespace, {"uid10000": "aaaaa"})
+                words = Replay(f"pick-{number:05}", namespace, {UID: "aaaaa"})
                 await client.post(RAY_JOBS.path(namespace), words.worded(ray_job()))
 
             await at_once(make, range(count))

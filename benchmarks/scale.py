@@ -34,7 +34,7 @@ class Scale:
 
 
 def full(scratch: Path) -> Scale:
-    """What is reported: about an hour and a half on two cores."""
+    """What is reported: some hours on two cores."""
     return Scale(
         scratch,
         pairs=3,

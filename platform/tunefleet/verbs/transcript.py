@@ -3,7 +3,7 @@
 Decides what is kept (every event and remark, progress once a minute, each line with its time),
 under which name (``attempts/<n>/logs/driver-0001.jsonl``; a second execution of an attempt takes
 the next number) and how often the object is written anew. A store that does not take it is told of
-once and never waited for by what goes on. Imports ``channel`` and ``storage``.
+once and never waited for by what goes on. Imports ``storage``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from tunefleet.api.errors import StorageError
 from tunefleet.storage.writer import Writer
@@ -23,21 +23,12 @@ from tunefleet.storage.writer import Writer
 if TYPE_CHECKING:
     from tunefleet.channel.schema import Event, Progress
     from tunefleet.storage.folder import RunFolder
+    from tunefleet.verbs.run import Observer
 
 EVERY_SECONDS = 30.0
 PROGRESS_SECONDS = 60.0
 _NAME = re.compile(r"([a-z]+)-(\d{4,9})\.jsonl")
 _TRIES = 100
-
-
-class Hearer(Protocol):
-    """Who else is told."""
-
-    def progress(self, progress: Progress) -> None: ...
-
-    def event(self, event: Event) -> None: ...
-
-    def say(self, text: str) -> None: ...
 
 
 class Transcript:
@@ -48,7 +39,7 @@ class Transcript:
 
     def __init__(
         self,
-        inner: Hearer,
+        inner: Observer,
         *,
         every: float = EVERY_SECONDS,
         now: Callable[[], float] = time.monotonic,
