@@ -303,7 +303,7 @@ def _redone(
         done = max((s["step"] for s in mine), default=0)
         again = max(0, done - starts[after].step)
         worst = max(worst, again)
-        writing = _in_flight(events, before)
+        writing = _in_flight([e for e in events if e["t"] < began], before)
         limit = 2 * every if writing else every
         if again > limit and not any(event["event"] == "damage" for event in events):
             problems.append(f"start {after} did {again} steps again, {limit} are promised")
@@ -311,7 +311,7 @@ def _redone(
 
 
 def _in_flight(events: Events, writer: Writer) -> bool:
-    """Whether a start was ended while it wrote a checkpoint."""
+    """Whether a start was writing a checkpoint when these events ended."""
     mine = f"-{writer[0]}.{writer[1]}."
     seen = {
         e["key"].split("/")[-2] for e in events if mine in e.get("key", "") and e["op"] == "write"

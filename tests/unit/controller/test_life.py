@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
@@ -151,16 +152,21 @@ def test_a_controller_killed_before_any_of_its_writes_changes_nothing(
     assert essence(world) == undisturbed
 
 
-def test_failures_without_a_new_checkpoint_end_the_job() -> None:
-    world = World()
-    world.put("FineTuneJob", a_cluster_job(retry={"maxFailures": 1}))
+def every_attempt(world: World, ends: Callable[[], None]) -> None:
+    """Whatever is made ends in this way, for half an hour."""
     for _ in range(30):
         world.reconcile()
         world.prepare_pod_ends()
         world.kuberay_starts()
-        world.fails()
+        ends()
         world.kuberay_cleans()
         world.waits()
+
+
+def test_failures_without_a_new_checkpoint_end_the_job() -> None:
+    world = World()
+    world.put("FineTuneJob", a_cluster_job(retry={"maxFailures": 1}))
+    every_attempt(world, world.fails)
     told = status(world)
     assert told["phase"] == "Failed"
     assert "2 attempts failed without a new checkpoint" in str(told["message"])
@@ -255,13 +261,7 @@ def test_an_attempt_fenced_by_one_that_the_cluster_forgot_is_followed_by_the_nex
 def test_an_attempt_that_is_fenced_again_and_again_ends_the_job() -> None:
     world = World()
     world.put("FineTuneJob", a_cluster_job(retry={"maxFailures": 1}))
-    for _ in range(30):
-        world.reconcile()
-        world.prepare_pod_ends()
-        world.kuberay_starts()
-        world.is_fenced()
-        world.kuberay_cleans()
-        world.waits()
+    every_attempt(world, world.is_fenced)
     assert status(world)["phase"] == "Failed"
     assert len(world.of("RayJob")) == 2
 
