@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.controller.world import Killed, World, a_cluster_job
@@ -97,6 +97,15 @@ step = st.one_of(
 
 
 @settings(max_examples=200, deadline=None)
+@example(
+    trains=True,
+    steps=[
+        ("event", "fails"),
+        ("remember", ""),
+        ("event", "preparing_is_deleted"),
+        ("reconcile", "stale"),
+    ],
+)
 @given(trains=st.booleans(), steps=st.lists(step, max_size=60))
 def test_any_order_of_events_leads_to_the_same_end_with_one_writer_at_a_time(
     undisturbed: dict[str, object], trains: bool, steps: list[tuple[str, object]]

@@ -210,7 +210,7 @@ class World:
         return Spec(with_defaults(job, self.profile), (), self.profile)
 
     def _facts(self, name: str) -> Facts | None:
-        found = self.objects["FineTuneAttempt", name].get("status", {})
+        found = self.objects.get(("FineTuneAttempt", name), {}).get("status", {})
         if "result" not in found or "facts" not in found:
             return None
         return Facts.from_json(json.dumps(found["facts"]))

@@ -223,10 +223,15 @@ async def _frozen(client: Client, attempt: AttemptSeen | None) -> AttemptSpec | 
 
 
 async def _facts(client: Client, attempt: AttemptSeen | None) -> Facts | None:
-    """The facts that preparing published; None while there are none."""
+    """The facts that preparing published; None while there are none, or when they were deleted."""
     if attempt is None or attempt.status.result is None or attempt.status.run is None:
         return None
-    whole = await client.get(ATTEMPTS, attempt.namespace, attempt.name)
+    try:
+        whole = await client.get(ATTEMPTS, attempt.namespace, attempt.name)
+    except ApiError as error:
+        if error.not_found:
+            return None
+        raise
     status = whole.get("status")
     found = status.get("facts") if isinstance(status, dict) else None
     return None if found is None else Facts.from_json(json.dumps(found))
