@@ -67,13 +67,14 @@ quickstart: $(VENV)/.ready ## fine-tune a real model on real reviews, look at th
 QUIET := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 RAY_USAGE_STATS_ENABLED=0 \
 	MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=4294967296
 
-# Two tests at a time: most wait for processes, and those that start Ray need a few GB each.
-JOBS ?= 2
+# Three tests at a time: most wait for processes. Those that start Ray need a few GB each: JOBS=2
+# where memory is short.
+JOBS ?= 3
 
 LINT := $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports && $(BIN)/mypy
 
 # Tests wait for processes often enough to leave a core to the tools, which are told at the end.
-# The long files come first (folders are taken by name), so that both workers end together.
+# The long files come first (folders are taken by name), so that all workers end together.
 .PHONY: test
 test: $(VENV)/.tools ## everything that must hold: style, types, layers, tests with coverage
 	$(BIN)/python jobs/quickstart/fetch.py
