@@ -1,6 +1,7 @@
 """One node: containerd, kubelet, kube-proxy and the cluster's DNS.
 
-Decides their settings and the order in which they start. Imports the bed's own modules.
+Decides their settings and the order in which they start. Imports the bed's own modules, and
+grpc to ask containerd whether it is ready.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+
+import grpc
 
 from tests.testbed import images, machine
 from tests.testbed.bed import (
@@ -22,7 +25,7 @@ from tests.testbed.bed import (
 )
 from tests.testbed.control_plane import apply, kubectl
 from tests.testbed.parts import COREDNS, KUBERNETES
-from tests.testbed.processes import Processes, output, succeeds
+from tests.testbed.processes import Processes, output
 
 _DNS_PORT = 5353
 SERVERS = ("dns", "proxy", "kubelet", "containerd")
@@ -38,7 +41,7 @@ def up(bed: Bed, *, say: Callable[[str], None]) -> None:
             output(bed.inside("sh", "-c", f"echo 1 >/proc/sys/{setting}"))
     processes = Processes(bed.run)
     processes.start("containerd", bed.inside("containerd", "--config", bed.run / "containerd.toml"))
-    processes.wait("containerd", lambda: succeeds(images.ctr(bed, "version")), seconds=60)
+    processes.wait("containerd", lambda: _runs_pods(bed), seconds=60)
     images.load_small(bed)
     say("containerd")
     processes.start("kubelet", bed.inside(*_kubelet(bed)))
@@ -57,6 +60,22 @@ def ready(bed: Bed) -> bool:
         return output(kubectl(bed, "get", "node", NODE, "--output", path)) == "True"
     except BedError:
         return False
+
+
+def _runs_pods(bed: Bed) -> bool:
+    """Whether containerd answers as the kubelet will ask it.
+
+    Its own API is up before that of the Container Runtime Interface is, which looks through
+    what an earlier life left first; a kubelet that asks in between ends at once.
+    """
+    with grpc.insecure_channel(f"unix://{bed.containerd}") as channel:
+        version = channel.unary_unary("/runtime.v1.RuntimeService/Version")
+        try:
+            # An empty request is the same bytes in every version of the protocol: none.
+            version(b"", timeout=5)
+        except grpc.RpcError:
+            return False
+    return True
 
 
 # -- the servers' settings -------------------------------------------------------------
