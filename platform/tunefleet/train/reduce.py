@@ -4,12 +4,13 @@ Decides the layout: parameters in reverse order of definition (about the order i
 backward finishes them), packed into flat buckets of fixed size. The layout is a function of
 the model alone, so the sum is the same to the bit for the same number of workers. Gradients
 are views into the buckets: nothing is copied before or after the reduction, and a bucket
-travels while the last backward of the step is still computing the next one.
+travels while the last backward of the step is still computing the next one. What of a bucket
+travels is the bucket's own matter (``buckets``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -17,17 +18,10 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from tunefleet.train.group import Group, Pending
+from tunefleet.train.buckets import Bucket, EmbeddingBucket
+from tunefleet.train.group import Group
 
 BUCKET_BYTES = 25 * 1024 * 1024
-
-
-@dataclass(slots=True)
-class _Bucket:
-    flat: torch.Tensor
-    members: int
-    waiting: int = 0
-    pending: Pending | None = None
 
 
 @dataclass(slots=True)
@@ -40,12 +34,22 @@ class _Reduction:
 
 
 class GradientBuckets:
-    """Flat gradient storage of ``parameters`` (those that require a gradient)."""
+    """Flat gradient storage of ``parameters`` (those that require a gradient).
 
-    def __init__(self, parameters: Sequence[nn.Parameter], group: Group) -> None:
+    ``embeddings`` are those of them whose gradients may be zero in most rows.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[nn.Parameter],
+        group: Group,
+        *,
+        embeddings: Collection[nn.Parameter] = (),
+    ) -> None:
         self._group = group
+        self._embeddings = {id(parameter) for parameter in embeddings}
         self._parameters = [p for p in parameters if p.requires_grad]
-        self._buckets: list[_Bucket] = []
+        self._buckets: list[Bucket] = []
         self._reduction = _Reduction()
         self._hooks: list[RemovableHandle] = []
         for members in self._packed():
@@ -81,17 +85,17 @@ class GradientBuckets:
             if self._group.world > 1:
                 hook = parameter.register_post_accumulate_grad_hook(self._announcer(index))  # type: ignore[no-untyped-call]
                 self._hooks.append(hook)
-        self._buckets.append(_Bucket(flat, len(members)))
-
-    @property
-    def flats(self) -> list[torch.Tensor]:
-        """The buckets' storage, in the order of reduction."""
-        return [bucket.flat for bucket in self._buckets]
+        (first, *others) = members
+        # On a device the network is faster than asking it which rows are not zero.
+        if others or id(first) not in self._embeddings or first.device.type != "cpu":
+            self._buckets.append(Bucket(flat, len(members)))
+        else:
+            self._buckets.append(EmbeddingBucket(flat, 1, table=first.grad))
 
     def zero(self) -> None:
         """Start a step."""
         for bucket in self._buckets:
-            bucket.flat.zero_()
+            bucket.zero()
 
     def _announcer(self, index: int) -> Callable[[torch.Tensor], None]:
         return lambda parameter: self._ready(index)
@@ -109,7 +113,7 @@ class GradientBuckets:
             bucket = self._buckets[self._reduction.sent]
             if bucket.waiting > 0:
                 return
-            bucket.pending = self._group.sum_async(bucket.flat)
+            bucket.send(self._group)
             self._reduction.sent += 1
 
     @contextmanager
@@ -129,21 +133,19 @@ class GradientBuckets:
             bucket.waiting = 0
         self._send_ready()
         for bucket in self._buckets:
-            if bucket.pending is not None:
-                bucket.pending.wait()
-                bucket.pending = None
+            bucket.arrive()
         self._reduction = _Reduction()
 
     def norm(self) -> torch.Tensor:
         """The global L2 norm of the gradients, a scalar."""
-        norms = torch.stack([torch.linalg.vector_norm(flat) for flat in self.flats])
+        norms = torch.stack([bucket.norm() for bucket in self._buckets])
         total: torch.Tensor = torch.linalg.vector_norm(norms)
         return total
 
     def scale(self, factor: torch.Tensor | float) -> None:
         """Multiply every gradient."""
-        for flat in self.flats:
-            flat.mul_(factor)
+        for bucket in self._buckets:
+            bucket.scale(factor)
 
     def close(self) -> None:
         """Give the parameters back their own, empty gradients, and the buckets' memory."""

@@ -130,7 +130,11 @@ class ExactStep:
         self._store = store
         self._group = group
         self._device = device
-        self._buckets = GradientBuckets(list(optim.named_trainable(model).values()), group)
+        self._buckets = GradientBuckets(
+            list(optim.named_trainable(model).values()),
+            group,
+            embeddings=[m.weight for m in model.modules() if isinstance(m, nn.Embedding)],
+        )
 
     def work(self, number: int) -> StepWork:
         """What step ``number`` (from 0) holds and what this worker does of it.
