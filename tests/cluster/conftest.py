@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.cluster.commands import define
 from tests.testbed import clusters
+from tests.testbed.bed import chosen_name
 from tests.testbed.clusters import Cluster
 
 
 @pytest.fixture(scope="session")
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """The cluster of ``KUBECONFIG``, or a bed that is up, or a bed for this session (15 s)."""
-    with clusters.cluster(say=_say(request)) as found:
+    """The cluster of ``KUBECONFIG``, or a bed that is up, or a bed for this session (15 s).
+
+    Where tests run beside each other (``pytest -n``), each process has a bed of its own.
+    """
+    beside = os.environ.get("PYTEST_XDIST_WORKER")
+    name = f"{chosen_name()}-{beside}" if beside else chosen_name()
+    with clusters.cluster(name=name, say=_say(request)) as found:
         yield found
 
 

@@ -53,13 +53,15 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def cluster(kind: life.Kind = "cp", *, say: Callable[[str], None]) -> Iterator[Cluster]:
+def cluster(
+    kind: life.Kind = "cp", *, name: str | None = None, say: Callable[[str], None]
+) -> Iterator[Cluster]:
     """The cluster that ``KUBECONFIG`` names, else a bed with as much as ``kind`` says."""
     if named := os.environ.get("KUBECONFIG"):
         program = shutil.which("kubectl") or str(KUBERNETES.path("kubectl"))
         yield Cluster(Path(named), program, _bed_of(Path(named)))
         return
-    bed = Bed(chosen_name())
+    bed = Bed(name or chosen_name())
     found = life.kind_of(bed)
     try:
         if found not in (kind, "node"):
