@@ -11,6 +11,7 @@ import logging
 import signal
 import sys
 from pathlib import Path
+from typing import Self
 
 from pydantic import BaseModel, Field
 
@@ -64,6 +65,13 @@ class Thing(BaseModel):
     @property
     def owner_uid(self) -> str | None:
         return next((owner.uid for owner in self.metadata.owners if owner.controller), None)
+
+    def packed(self) -> bytes:
+        return self.model_dump_json(by_alias=True).encode()
+
+    @classmethod
+    def unpacked(cls, body: bytes) -> Self:
+        return cls.model_validate_json(body)
 
 
 def thing(name: str, **data: str) -> dict[str, object]:

@@ -1,8 +1,7 @@
 """How many GPUs the jobs of a namespace have of a profile: what its limit for all of them counts.
 
 Decides from when until when a job counts: from the decision that lets it train, before any event
-can tell of it, until it has ended, is suspended or waits for others. Imports its siblings and
-``kube``.
+can tell of it, until it has ended, is suspended or waits for others. Imports its siblings.
 """
 
 from __future__ import annotations
@@ -13,8 +12,6 @@ from dataclasses import dataclass
 
 from tunefleet.api.status import FINAL, JobPhase
 from tunefleet.controller.seen import AttemptSeen, JobSeen, counted
-from tunefleet.kube.cache import Cache
-from tunefleet.render.names import JOB_LABEL
 
 PROMISE_SECONDS = 60.0
 """So long an attempt may be on its way: one that is not there by then was refused."""
@@ -25,7 +22,6 @@ _WITHOUT = {JobPhase.PENDING, JobPhase.SUSPENDED}
 class _Share:
     """What an attempt has. ``until``: it counts so long though its job's phase does not tell."""
 
-    job: str
     number: int
     gpus: int
     until: float
@@ -33,11 +29,19 @@ class _Share:
 
 
 class GpusInUse:
-    """Shares by namespace and profile. The clock is the loop's."""
+    """Shares by namespace and profile, told of every change. The clock is the loop's."""
 
-    def __init__(self, jobs: Cache[JobSeen]) -> None:
-        self._jobs = jobs
+    def __init__(self) -> None:
+        # Of every job there is, by its uid: all of them are asked for in every decision.
+        self._phases: dict[str, JobPhase] = {}
         self._shares: dict[tuple[str, str], dict[str, _Share]] = {}
+
+    def job_changed(self, old: JobSeen | None, new: JobSeen | None) -> None:
+        """A job is new, different or gone."""
+        if old is not None:
+            self._phases.pop(old.uid, None)
+        if new is not None:
+            self._phases[new.uid] = new.status.phase
 
     def changed(self, old: AttemptSeen | None, new: AttemptSeen | None) -> None:
         """An attempt is new, different or gone."""
@@ -51,8 +55,7 @@ class GpusInUse:
                 del shares[seen.owner_uid]
         elif known is None or known.number <= number:
             until = known.until if known is not None and known.number == number else 0.0
-            job = seen.metadata.labels.get(JOB_LABEL, "")
-            shares[seen.owner_uid] = _Share(job, number, seen.gpus, until, seen=True)
+            shares[seen.owner_uid] = _Share(number, seen.gpus, until, seen=True)
 
     def promise(self, job: JobSeen, attempt: Mapping[str, object]) -> None:
         """An attempt is about to be made for a job: it counts from now on."""
@@ -61,7 +64,7 @@ class GpusInUse:
         profile, gpus = counted(spec)
         if profile and gpus:
             until = asyncio.get_running_loop().time() + PROMISE_SECONDS
-            share = _Share(job.name, int(spec["number"]), gpus, until, seen=False)
+            share = _Share(int(spec["number"]), gpus, until, seen=False)
             self._shares.setdefault((job.namespace, profile), {})[job.uid] = share
 
     def of_others(self, namespace: str, profile: str, uid: str) -> int:
@@ -73,11 +76,11 @@ class GpusInUse:
         return sum(
             share.gpus
             for owner, share in shares.items()
-            if owner != uid and self._counts(namespace, owner, share, now)
+            if owner != uid and self._counts(owner, share, now)
         )
 
-    def _counts(self, namespace: str, owner: str, share: _Share, now: float) -> bool:
-        job = self._jobs.get(namespace, share.job)
-        if job is None or job.uid != owner or job.status.phase in FINAL:
+    def _counts(self, owner: str, share: _Share, now: float) -> bool:
+        phase = self._phases.get(owner)
+        if phase is None or phase in FINAL:
             return False
-        return share.until > now or job.status.phase not in _WITHOUT
+        return share.until > now or phase not in _WITHOUT

@@ -8,7 +8,9 @@ pydantic and ``api``.
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
@@ -79,6 +81,16 @@ class Seen(_Lenient):
     def going(self) -> bool:
         """Whether it is being deleted."""
         return self.metadata.deletion_timestamp is not None
+
+    def packed(self) -> bytes:
+        """All that is known of it, small."""
+        said = self.model_dump_json(by_alias=True, exclude_unset=True)
+        return zlib.compress(said.encode(), level=1)
+
+    @classmethod
+    def unpacked(cls, body: bytes) -> Self:
+        """What was packed."""
+        return cls.model_validate_json(zlib.decompress(body))
 
 
 class _Wishes(_Lenient):

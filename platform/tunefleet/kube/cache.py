@@ -1,14 +1,17 @@
 """What is known of a kind's objects: small projections, found by name or by owner.
 
-Decides what is kept, which is what the projection keeps and nothing of the object itself.
-Written by a reflector alone. Imports the standard library.
+Decides what is kept, which is what the projection keeps and nothing of the object itself, and
+that as bytes: a model of a few fields is some tens of kilobytes of Python objects, and there are
+tens of thousands of them, of which hardly any is looked at. Written by a reflector alone. Imports
+the standard library.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterator
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 
 
 class Name(NamedTuple):
@@ -19,7 +22,10 @@ class Name(NamedTuple):
 
 
 class Cached(Protocol):
-    """What every projection knows of its object. ``owner_uid`` is its controller's, if any."""
+    """What every projection knows of its object. ``owner_uid`` is its controller's, if any.
+
+    :meth:`packed` is what is kept, and :meth:`unpacked` makes an equal projection of it.
+    """
 
     @property
     def namespace(self) -> str: ...
@@ -31,9 +37,21 @@ class Cached(Protocol):
     def resource_version(self) -> str: ...
     @property
     def owner_uid(self) -> str | None: ...
+    def packed(self) -> bytes: ...
+    @classmethod
+    def unpacked(cls, body: bytes) -> Self: ...
 
 
 T = TypeVar("T", bound=Cached)
+
+
+class _Kept(NamedTuple, Generic[T]):
+    projection: type[T]
+    resource_version: str
+    body: bytes
+
+    def unpacked(self) -> T:
+        return self.projection.unpacked(self.body)
 
 
 class Cache(Generic[T]):
@@ -41,8 +59,9 @@ class Cache(Generic[T]):
 
     def __init__(self) -> None:
         self.synced = asyncio.Event()
-        self._objects: dict[Name, T] = {}
-        self._owned: dict[str, set[Name]] = {}
+        self._objects: dict[Name, _Kept[T]] = {}
+        # Most owners have one or two: a set would weigh more than what it holds.
+        self._owned: dict[str, tuple[Name, ...]] = {}
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -52,38 +71,44 @@ class Cache(Generic[T]):
 
     def get(self, namespace: str, name: str) -> T | None:
         """The object of that name, if there is one."""
-        return self._objects.get(Name(namespace, name))
+        kept = self._objects.get(Name(namespace, name))
+        return kept.unpacked() if kept is not None else None
 
     def all(self) -> list[T]:
         """Every object."""
-        return list(self._objects.values())
+        return [kept.unpacked() for kept in self._objects.values()]
 
     def owned_by(self, uid: str) -> list[T]:
         """The objects whose controller has that uid, by name."""
-        return [self._objects[name] for name in sorted(self._owned.get(uid, ()))]
+        return [self._objects[name].unpacked() for name in self._owned.get(uid, ())]
+
+    def holds(self, item: T) -> bool:
+        """Whether this very version of the object is what is kept."""
+        kept = self._objects.get(Name(item.namespace, item.name))
+        if kept is None or kept.resource_version != item.resource_version:
+            return False
+        # After a restore of the server's store a version may come twice, for different objects.
+        return kept.unpacked().uid == item.uid
 
     def put(self, item: T) -> T | None:
         """Keep an object; what was kept under its name before."""
-        name = Name(item.namespace, item.name)
-        old = self._objects.get(name)
-        if old is not None:
-            self._disown(name, old)
-        self._objects[name] = item
-        if item.owner_uid is not None:
-            self._owned.setdefault(item.owner_uid, set()).add(name)
+        name = Name(sys.intern(item.namespace), item.name)
+        old = self.drop(name)
+        self._objects[name] = _Kept(type(item), item.resource_version, item.packed())
+        if (owner := item.owner_uid) is not None:
+            self._owned[owner] = tuple(sorted((*self._owned.get(owner, ()), name)))
         return old
 
     def drop(self, name: Name) -> T | None:
         """Forget an object; what was kept of it."""
-        old = self._objects.pop(name, None)
-        if old is not None:
-            self._disown(name, old)
+        kept = self._objects.pop(name, None)
+        if kept is None:
+            return None
+        old = kept.unpacked()
+        if old.owner_uid is not None:
+            others = tuple(each for each in self._owned[old.owner_uid] if each != name)
+            if others:
+                self._owned[old.owner_uid] = others
+            else:
+                del self._owned[old.owner_uid]
         return old
-
-    def _disown(self, name: Name, item: T) -> None:
-        if item.owner_uid is None:
-            return
-        names = self._owned[item.owner_uid]
-        names.discard(name)
-        if not names:
-            del self._owned[item.owner_uid]

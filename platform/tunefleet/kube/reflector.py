@@ -258,13 +258,8 @@ class Reflector(Generic[T]):
         except ValidationError as error:
             return self._unreadable(body, error)
         name = Name(item.namespace, item.name)
-        known = self.cache.get(*name)
-        if known is not None and (known.uid, known.resource_version) == (
-            item.uid,
-            item.resource_version,
-        ):
-            return name
-        self._tell(self.cache.put(item), item)
+        if not self.cache.holds(item):
+            self._tell(self.cache.put(item), item)
         return name
 
     def _unreadable(self, body: bytes, error: ValidationError) -> Name:

@@ -13,7 +13,6 @@ from tests.unit.kube.virtual_time import run
 from tunefleet.api.profile import ProfileSpec
 from tunefleet.controller.gpus import PROMISE_SECONDS, GpusInUse
 from tunefleet.controller.seen import AttemptSeen, JobSeen, attempt_seen, job_seen
-from tunefleet.kube.cache import Cache
 from tunefleet.render.names import JOB_LABEL
 
 
@@ -51,10 +50,9 @@ def of_others(*jobs: JobSeen, attempts: list[dict[str, Any]]) -> int:
     """What a new job finds in use."""
 
     async def main() -> int:
-        cache: Cache[JobSeen] = Cache()
-        gpus = GpusInUse(cache)
+        gpus = GpusInUse()
         for job in jobs:
-            cache.put(job)
+            gpus.job_changed(None, job)
         for attempt in attempts:
             gpus.changed(None, seen(attempt))
         return gpus.of_others("team", "l4", "new")
@@ -102,15 +100,14 @@ def test_what_does_not_count(attempt: dict[str, Any]) -> None:
 
 def test_what_was_decided_counts_before_any_event_tells_of_it() -> None:
     async def main() -> list[int]:
-        cache: Cache[JobSeen] = Cache()
-        gpus = GpusInUse(cache)
+        gpus = GpusInUse()
         held = a_job("a", "Pending")
-        cache.put(held)
+        gpus.job_changed(None, held)
         gpus.promise(held, an_attempt("a"))
         found = [gpus.of_others("team", "l4", "new")]
         gpus.changed(None, seen(an_attempt("a")))
         found.append(gpus.of_others("team", "l4", "new"))
-        cache.put(a_job("a", "Running"))
+        gpus.job_changed(held, a_job("a", "Running"))
         await asyncio.sleep(PROMISE_SECONDS + 1)
         found.append(gpus.of_others("team", "l4", "new"))
         gpus.changed(seen(an_attempt("a")), None)
@@ -121,13 +118,24 @@ def test_what_was_decided_counts_before_any_event_tells_of_it() -> None:
 
 def test_what_was_decided_and_refused_counts_no_longer_after_a_while() -> None:
     async def main() -> list[int]:
-        cache: Cache[JobSeen] = Cache()
-        gpus = GpusInUse(cache)
+        gpus = GpusInUse()
         job = a_job("a", "Launching")
-        cache.put(job)
+        gpus.job_changed(None, job)
         gpus.promise(job, an_attempt("a"))
         before = gpus.of_others("team", "l4", "new")
         await asyncio.sleep(PROMISE_SECONDS + 1)
+        return [before, gpus.of_others("team", "l4", "new")]
+
+    assert run(main()) == [2, 0]
+
+
+def test_a_job_that_is_deleted_counts_no_longer() -> None:
+    async def main() -> list[int]:
+        gpus = GpusInUse()
+        gpus.job_changed(None, a_job("a"))
+        gpus.changed(None, seen(an_attempt("a")))
+        before = gpus.of_others("team", "l4", "new")
+        gpus.job_changed(a_job("a"), None)
         return [before, gpus.of_others("team", "l4", "new")]
 
     assert run(main()) == [2, 0]

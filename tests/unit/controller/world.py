@@ -10,10 +10,10 @@ from __future__ import annotations
 import copy
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from tests.plans import job_values, some_facts
 from tunefleet.api.attempt import AttemptSpec
@@ -25,12 +25,21 @@ from tunefleet.controller.jobs.decision import Decision
 from tunefleet.controller.jobs.language import judge
 from tunefleet.controller.jobs.observe import Observed, Spec, wants_spec
 from tunefleet.controller.jobs.training import LONGEST_PAUSE
-from tunefleet.controller.seen import AttemptSeen, PodSeen, PrepareJobSeen, RayJobSeen, job_seen
+from tunefleet.controller.seen import (
+    PodSeen,
+    PrepareJobSeen,
+    RayJobSeen,
+    Seen,
+    attempt_seen,
+    job_seen,
+)
 from tunefleet.plan.facts import Facts
 from tunefleet.render.settings import Runtime
 
 RUNTIME = Runtime(image="tunefleet-runtime:test")
 NAMESPACE = "default"
+
+SeenT = TypeVar("SeenT", bound=Seen)
 
 Objects = dict[tuple[str, str], dict[str, Any]]
 
@@ -160,7 +169,7 @@ class World:
         attempts = tuple(
             sorted(
                 (
-                    AttemptSeen.model_validate_json(json.dumps(o))
+                    _kept(attempt_seen, o)
                     for key, o in world.items()
                     if key[0] == "FineTuneAttempt"
                     and o["metadata"]["ownerReferences"][0]["uid"] == uid
@@ -171,13 +180,11 @@ class World:
         first = attempts[0] if attempts else None
         prepare = world.get(("Job", first.name)) if first else None
         seen = Observed(
-            seen=job_seen(json.dumps(job).encode()),
+            seen=_kept(job_seen, job),
             attempts=attempts,
-            prepare_job=PrepareJobSeen.model_validate_json(json.dumps(prepare))
-            if prepare
-            else None,
+            prepare_job=_kept(PrepareJobSeen.model_validate_json, prepare) if prepare else None,
             ray_jobs={
-                a.name: RayJobSeen.model_validate_json(json.dumps(world["RayJob", a.name]))
+                a.name: _kept(RayJobSeen.model_validate_json, world["RayJob", a.name])
                 for a in attempts
                 if ("RayJob", a.name) in world
             },
@@ -190,7 +197,7 @@ class World:
         live = self.objects["FineTuneJob", job["metadata"]["name"]]
         asked, problems = judge(live)
         return Observed(
-            seen=job_seen(json.dumps(live).encode()),
+            seen=_kept(job_seen, live),
             spec=self._under_profile(asked, tuple(problems)),
             attempts=attempts,
             facts=self._facts(first.name) if first else None,
@@ -401,9 +408,15 @@ class World:
         raise AssertionError("the job never came to rest")
 
 
+def _kept(read: Callable[[bytes], SeenT], body: Mapping[str, object]) -> SeenT:
+    """An object as a cache gives it out."""
+    seen = read(json.dumps(body).encode())
+    return type(seen).unpacked(seen.packed())
+
+
 def _pods(world: Objects, attempt: str) -> tuple[PodSeen, ...]:
     return tuple(
-        PodSeen.model_validate_json(json.dumps(o))
+        _kept(PodSeen.model_validate_json, o)
         for key, o in sorted(world.items())
         if key[0] == "Pod" and o["metadata"]["labels"]["tunefleet.dev/attempt"] == attempt
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +18,13 @@ class Thing:
     namespace: str = "n"
     uid: str = "u"
     resource_version: str = "1"
+
+    def packed(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def unpacked(cls, body: bytes) -> Thing:
+        return cls(**json.loads(body))
 
 
 @given(
@@ -47,3 +55,13 @@ def test_a_name_is_looked_for_in_its_namespace_alone() -> None:
     cache: Cache[Thing] = Cache()
     cache.put(Thing("a", None))
     assert cache.get("elsewhere", "a") is None
+
+
+def test_the_very_version_that_is_kept_is_known() -> None:
+    cache: Cache[Thing] = Cache()
+    kept = Thing("a", None, uid="one", resource_version="7")
+    cache.put(kept)
+    assert cache.holds(kept)
+    assert not cache.holds(Thing("a", None, uid="one", resource_version="8"))
+    assert not cache.holds(Thing("a", None, uid="another", resource_version="7"))
+    assert not cache.holds(Thing("b", None, uid="one", resource_version="7"))

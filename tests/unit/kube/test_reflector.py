@@ -7,7 +7,7 @@ import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import cast
+from typing import Self, cast
 
 import pytest
 from pydantic import BaseModel, Field
@@ -61,6 +61,13 @@ class Thing(BaseModel):
     @property
     def owner_uid(self) -> str | None:
         return next((owner.uid for owner in self.metadata.owners if owner.controller), None)
+
+    def packed(self) -> bytes:
+        return self.model_dump_json(by_alias=True).encode()
+
+    @classmethod
+    def unpacked(cls, body: bytes) -> Self:
+        return cls.model_validate_json(body)
 
 
 class Followed:

@@ -27,6 +27,7 @@ from tunefleet.controller.places import Places
 from tunefleet.controller.pods import PodsOfAttempts
 from tunefleet.controller.seen import (
     AttemptSeen,
+    JobSeen,
     PodSeen,
     PrepareJobSeen,
     RayJobSeen,
@@ -75,7 +76,7 @@ class Jobs:
     ) -> Jobs:
         """Reflectors of all kinds that a job's life consists of, in one namespace or in all."""
         queue: WorkQueue[Name] = WorkQueue()
-        pods = PodsOfAttempts()
+        gpus = GpusInUse()
 
         def woken(old: Seen | None, new: Seen | None) -> None:
             for seen in (old, new):
@@ -87,7 +88,8 @@ class Jobs:
             pods.changed(old, new)
             woken(old, new)
 
-        def job_changed(old: Seen | None, new: Seen | None) -> None:
+        def job_changed(old: JobSeen | None, new: JobSeen | None) -> None:
+            gpus.job_changed(old, new)
             seen = new or old
             if seen is not None:
                 queue.add(Name(seen.namespace, seen.name))
@@ -117,7 +119,6 @@ class Jobs:
             )
 
         jobs = follow(FINE_TUNE_JOBS, job_seen, job_changed)
-        gpus = GpusInUse(jobs.cache)
 
         def attempt_changed(old: AttemptSeen | None, new: AttemptSeen | None) -> None:
             gpus.changed(old, new)
@@ -129,6 +130,7 @@ class Jobs:
         older = (OLDER_WORKLOADS,)
         workloads = follow(WORKLOADS, workload_seen, workload_changed, or_else=older)
         pod_watch = follow(PODS, PodSeen.model_validate_json, pod_changed, JOB_LABEL)
+        pods = PodsOfAttempts(pod_watch.cache)
         caches = Caches(
             jobs.cache,
             attempts.cache,

@@ -1,0 +1,76 @@
+"""What the caches keep is all that was seen, and little."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.unit.controller.world import World, a_cluster_job
+from tunefleet.controller.seen import (
+    PodSeen,
+    PrepareJobSeen,
+    RayJobSeen,
+    Seen,
+    attempt_seen,
+    job_seen,
+    workload_seen,
+)
+
+READ: dict[str, Callable[[bytes], Seen]] = {
+    "FineTuneJob": job_seen,
+    "FineTuneAttempt": attempt_seen,
+    "Job": PrepareJobSeen.model_validate_json,
+    "RayJob": RayJobSeen.model_validate_json,
+    "Pod": PodSeen.model_validate_json,
+}
+
+
+def all_objects() -> list[tuple[str, dict[str, Any]]]:
+    """Every object of a life that failed once, in every state that it was in."""
+    world, found = World(), []
+    world.put("FineTuneJob", a_cluster_job())
+    acts = [world.prepare_pod_ends, world.kuberay_starts, world.progresses, world.fails]
+    for act in [*acts, *acts, world.kuberay_starts, world.progresses, world.finishes]:
+        for _ in range(4):
+            world.reconcile()
+            found += [(key[0], value) for key, value in world.copy().items()]
+        act()
+    return found
+
+
+def test_what_is_packed_comes_out_as_it_went_in() -> None:
+    kinds = set()
+    for kind, found in all_objects():
+        found["metadata"]["resourceVersion"] = found["metadata"].get("resourceVersion", "1")
+        seen = READ[kind](json.dumps(found).encode())
+        assert type(seen).unpacked(seen.packed()) == seen
+        kinds.add(kind)
+    assert kinds == READ.keys(), "each kind was there"
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {"phase": "Nonsense"},
+        {"phase": "Running", "progress": {"step": 3, "loss": None, "eta": "12:03"}},
+        {"evaluation": {"metric": "accuracy", "metrics": {"accuracy": 0.1 + 0.2}}},
+    ],
+    ids=["a status that somebody spoilt", "a loss that is not known", "a long fraction"],
+)
+def test_a_status_is_kept_to_the_last_digit(status: dict[str, object]) -> None:
+    metadata = {"name": "a", "namespace": "team", "uid": "u", "resourceVersion": "1"}
+    seen = job_seen(json.dumps({"metadata": metadata, "status": status}).encode())
+    assert type(seen).unpacked(seen.packed()) == seen
+
+
+def test_a_workload_is_kept_with_its_rayjob() -> None:
+    owner = {"uid": "u", "kind": "RayJob", "name": "ours", "controller": True}
+    metadata = {"name": "w", "uid": "w", "resourceVersion": "1", "ownerReferences": [owner]}
+    told = {"type": "QuotaReserved", "status": "False", "message": "no quota für uns"}
+    body = {"metadata": metadata, "status": {"conditions": [told]}}
+    seen = workload_seen(json.dumps(body).encode())
+    kept = type(seen).unpacked(seen.packed())
+    assert (kept, kept.ray_job) == (seen, "ours")
