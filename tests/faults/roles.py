@@ -111,7 +111,8 @@ def _fit(
 def _all_well(group: list[zygote.Fork], grace: float, seconds: float) -> bool:
     """Wait for a group. When one ends badly the others get a moment, then they are ended."""
     deadline = time.monotonic() + seconds
-    while not all(one.ended() for one in group):
+    # Every one is asked: who waits for a peer that is not there yet does not see it die.
+    while [one for one in group if not one.ended()]:
         if any(one.code not in {None, 0} for one in group):
             deadline = min(deadline, time.monotonic() + grace)
         if time.monotonic() > deadline:
