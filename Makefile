@@ -117,10 +117,12 @@ testbed: $(VENV)/.tools ## build the servers and our image for a cluster on this
 	$(BED) build node --install
 	$(BED) image --only-build
 
+# Two beds beside each other, because tests wait more than they work; one cluster of the user's own.
+BESIDE = $(if $(KUBECONFIG),,-n 2 --dist loadfile --no-loadscope-reorder)
 .PHONY: test-cluster
 test-cluster: $(VENV)/.tools ## the controller on real API servers, our image on a node, with the real KubeRay operator
 	@[ -n "$${KUBECONFIG:-}" ] || $(MAKE) testbed
-	$(QUIET) $(BIN)/python -m pytest --durations 15 tests/cluster $(ARGS)
+	$(QUIET) $(BIN)/python -m pytest --durations 15 $(BESIDE) tests/cluster $(ARGS)
 	$(QUIET) $(BIN)/python -m pytest tests/e2e/node $(ARGS)
 
 .PHONY: test-cluster-full
