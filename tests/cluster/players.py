@@ -3,7 +3,8 @@
 Decides how pods live that nothing runs: they are ready as soon as they are there (unless held),
 and end when a test says so. The real KubeRay operator, which runs beside the bed and not in it,
 is led to a dashboard on loopback that says of every Ray job what the test wants. A pod without
-a node goes at once when it is deleted; a test that needs it to linger gives it a finalizer.
+a node goes at once when it is deleted; a test that needs it to linger gives it a finalizer, or
+has nodes (``tests.cluster.nodes``).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,6 +24,13 @@ from tests.testbed.clusters import Cluster
 JobStatus = Literal["PENDING", "RUNNING", "SUCCEEDED", "FAILED", "STOPPED"]
 SUBMITTER = "ray-job-submitter"
 _PAUSE_SECONDS = 0.2
+_PATIENCE_SECONDS = 60.0
+# Ray's own words.
+_MESSAGES = {
+    "RUNNING": "Job is currently running.",
+    "SUCCEEDED": "Job finished successfully.",
+    "STOPPED": "Job was intentionally stopped.",
+}
 _NODES = "10.244.7"
 
 
@@ -50,29 +59,42 @@ class Players:
         return self._items("/api/v1", "pods", selector)
 
     def end_ray_job(self, name: str, status: JobStatus, message: str = "") -> None:
-        """Let a RayJob's driver end, and after it the container which waited for it."""
-        found = self._get("/apis/ray.io/v1", "rayjobs", name)["status"]
-        self._dashboard.say(found["jobId"], status, message)
-        head = f"ray.io/cluster={found['rayClusterName']},ray.io/node-type=head"
+        """Let a RayJob's driver end, and after it whoever waited for it."""
+        self.end_driver(name, status, message)
+        self.end_submitter(name, exit_code=int(status != "SUCCEEDED"))
+
+    def end_driver(self, name: str, status: JobStatus, message: str = "") -> None:
+        """Let Ray say of a RayJob's driver that it has ended."""
+        self._dashboard.say(self._ray_job(name)["status"]["jobId"], status, message)
+
+    def end_submitter(self, name: str, *, exit_code: int) -> None:
+        """Let the pod end, or the container of the head's, that submitted a RayJob's driver."""
+        found = self._ray_job(name)
+        if found["spec"]["submissionMode"] == "K8sJobMode":
+            for pod in self._submitters(name):
+                self.end_pod(pod, exit_code=exit_code)
+            return
+        head = f"ray.io/cluster={found['status']['rayClusterName']},ray.io/node-type=head"
         for pod in self.pods(head):
-            self.end_container(pod, SUBMITTER, exit_code=int(status != "SUCCEEDED"))
+            self.end_container(pod, SUBMITTER, exit_code=exit_code)
+
+    def mute(self, name: str) -> None:
+        """From now on, answer nothing about a RayJob: its head is out of reach."""
+        self._dashboard.mute(self._ray_job(name)["status"]["jobId"])
 
     def end_container(
         self, pod: Mapping[str, Any], name: str, *, exit_code: int, reason: str = ""
     ) -> None:
         """Let one container of a pod end; the others go on."""
         states = [
-            _ended(state, exit_code, reason) if state["name"] == name else state
+            _exited(state, exit_code, reason) if state["name"] == name else state
             for state in pod["status"]["containerStatuses"]
         ]
         self._say_of_pod(pod, {"containerStatuses": states})
 
     def end_pod(self, pod: Mapping[str, Any], *, exit_code: int = 0, reason: str = "") -> None:
         """Let all of a pod's containers end, and so the pod."""
-        states = [_ended(state, exit_code, reason) for state in pod["status"]["containerStatuses"]]
-        phase = "Failed" if exit_code else "Succeeded"
-        ready = [{"type": "Ready", "status": "False", "reason": f"Pod{phase}"}]
-        self._say_of_pod(pod, {"phase": phase, "containerStatuses": states, "conditions": ready})
+        self._say_of_pod(pod, ended(pod, exit_code, reason))
 
     @contextlib.contextmanager
     def playing(self) -> Iterator[Players]:
@@ -104,34 +126,20 @@ class Players:
                     )
 
     def _start_pod(self, pod: Mapping[str, Any]) -> None:
-        now = _now()
-        address = f"{_NODES}.{next(self._addresses)}"
-        conditions = ("PodScheduled", "Initialized", "ContainersReady", "Ready")
-        self._say_of_pod(
-            pod,
-            {
-                "phase": "Running",
-                "startTime": now,
-                "podIP": address,
-                "podIPs": [{"ip": address}],
-                "conditions": [
-                    {"type": kind, "status": "True", "lastTransitionTime": now}
-                    for kind in conditions
-                ],
-                "containerStatuses": [
-                    {
-                        "name": container["name"],
-                        "image": container["image"],
-                        "imageID": "",
-                        "ready": True,
-                        "started": True,
-                        "restartCount": 0,
-                        "state": {"running": {"startedAt": now}},
-                    }
-                    for container in pod["spec"]["containers"]
-                ],
-            },
-        )
+        self._say_of_pod(pod, started(pod, f"{_NODES}.{next(self._addresses)}"))
+
+    def _submitters(self, name: str) -> list[dict[str, Any]]:
+        """The pods of a RayJob's own Job, once they run: Kubernetes makes them at its own pace."""
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            found = self.pods(f"batch.kubernetes.io/job-name={name}")
+            if found and all("containerStatuses" in pod["status"] for pod in found):
+                return found
+            assert time.monotonic() < deadline, f"nobody submits {name}"
+            time.sleep(_PAUSE_SECONDS)
+
+    def _ray_job(self, name: str) -> dict[str, Any]:
+        return self._get("/apis/ray.io/v1", "rayjobs", name)
 
     def _say_of_pod(self, pod: Mapping[str, Any], status: Mapping[str, object]) -> None:
         self._patch("/api/v1", "pods", pod["metadata"]["name"], status)
@@ -163,6 +171,7 @@ class _Dashboard:
 
     def __init__(self) -> None:
         said = self._said = dict[str, dict[str, object]]()
+        muted = self._muted = set[str]()
 
         class Handler(BaseHTTPRequestHandler):
             def log_message(self, format: str, *args: object) -> None:
@@ -170,11 +179,15 @@ class _Dashboard:
 
             def do_GET(self) -> None:
                 name = self.path.rpartition("/")[2]
+                if name in muted:
+                    return  # without an answer: the connection is closed
                 self._answer(said.setdefault(name, _job(name, "RUNNING")))
 
             def do_POST(self) -> None:
                 # The operator asks for one thing only: that a job be stopped.
                 name = self.path.split("/")[-2]
+                if name in muted:
+                    return
                 said[name] = _job(name, "STOPPED")
                 self._answer({"stopped": True})
 
@@ -197,6 +210,10 @@ class _Dashboard:
         """From now on, say this of a job."""
         self._said[job] = _job(job, status, message)
 
+    def mute(self, job: str) -> None:
+        """From now on, answer nothing about a job."""
+        self._muted.add(job)
+
     @contextlib.contextmanager
     def serving(self) -> Iterator[None]:
         """Answer until the context ends."""
@@ -217,6 +234,41 @@ def players(cluster: Cluster, namespace: str) -> Iterator[Players]:
         yield playing
 
 
+def started(pod: Mapping[str, Any], address: str) -> dict[str, object]:
+    """What a kubelet says of a pod whose containers run."""
+    now = _now()
+    conditions = ("PodScheduled", "Initialized", "ContainersReady", "Ready")
+    return {
+        "phase": "Running",
+        "startTime": now,
+        "podIP": address,
+        "podIPs": [{"ip": address}],
+        "conditions": [
+            {"type": kind, "status": "True", "lastTransitionTime": now} for kind in conditions
+        ],
+        "containerStatuses": [
+            {
+                "name": container["name"],
+                "image": container["image"],
+                "imageID": "",
+                "ready": True,
+                "started": True,
+                "restartCount": 0,
+                "state": {"running": {"startedAt": now}},
+            }
+            for container in pod["spec"]["containers"]
+        ],
+    }
+
+
+def ended(pod: Mapping[str, Any], exit_code: int, reason: str = "") -> dict[str, object]:
+    """What a kubelet says of a pod whose containers have all ended."""
+    states = [_exited(state, exit_code, reason) for state in pod["status"]["containerStatuses"]]
+    phase = "Failed" if exit_code else "Succeeded"
+    ready = [{"type": "Ready", "status": "False", "reason": f"Pod{phase}"}]
+    return {"phase": phase, "containerStatuses": states, "conditions": ready}
+
+
 def _job(name: str, status: JobStatus, message: str = "") -> dict[str, object]:
     now = int(datetime.now(UTC).timestamp() * 1000)
     ended = {} if status in ("PENDING", "RUNNING") else {"end_time": now}
@@ -225,14 +277,14 @@ def _job(name: str, status: JobStatus, message: str = "") -> dict[str, object]:
         "submission_id": name,
         "type": "SUBMISSION",
         "status": status,
-        "message": message,
+        "message": message or _MESSAGES.get(status, ""),
         "entrypoint": "",
         "start_time": now,
         **ended,
     }
 
 
-def _ended(state: Mapping[str, Any], exit_code: int, reason: str) -> dict[str, object]:
+def _exited(state: Mapping[str, Any], exit_code: int, reason: str) -> dict[str, object]:
     if "terminated" in state["state"]:
         return dict(state)
     began = state["state"]["running"]["startedAt"]

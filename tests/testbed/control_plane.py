@@ -26,18 +26,27 @@ _ETCD_PEER_PORT = 2380
 _SCHEDULER_PORT = 10259
 
 
-def up(bed: Bed, *, say: Callable[[str], None]) -> None:
-    """Start what does not run; returns when the API server serves and knows the namespaces."""
+def up(
+    bed: Bed,
+    *,
+    settings: Mapping[str, Sequence[str]] | None = None,
+    say: Callable[[str], None],
+) -> None:
+    """Start what does not run; returns when the API server serves and knows the namespaces.
+
+    ``settings`` are flags of a server beside its own.
+    """
+    more = settings or {}
     network.make_namespace(bed)
     certificates.write_keys(bed.keys)
     start(bed, "etcd")
-    start(bed, "apiserver")
+    start(bed, "apiserver", *more.get("apiserver", ()))
     port = network.api_port(bed)
     network.forward(bed, "forward-api", port=port, target=API_PORT)
     certificates.write_kubeconfig(bed.keys, "admin", bed.kubeconfig, port)
     wait_until_served(bed)
     say("API server")
-    start(bed, "controllers")
+    start(bed, "controllers", *more.get("controllers", ()))
     start(bed, "scheduler")
     processes = Processes(bed.run)
     account = kubectl(bed, "get", "serviceaccount", "default", "--namespace", "default")
@@ -46,15 +55,15 @@ def up(bed: Bed, *, say: Callable[[str], None]) -> None:
     say("controller manager and scheduler")
 
 
-def start(bed: Bed, server: str) -> None:
-    """Start one server, if it does not run."""
+def start(bed: Bed, server: str, *settings: str) -> None:
+    """Start one server, if it does not run. ``settings`` are flags beside its own."""
     commands: dict[str, Callable[[Bed], Sequence[str | Path]]] = {
         "etcd": _etcd,
         "apiserver": _apiserver,
         "controllers": _controllers,
         "scheduler": _scheduler,
     }
-    Processes(bed.run).start(server, bed.inside(*commands[server](bed)))
+    Processes(bed.run).start(server, bed.inside(*commands[server](bed), *settings))
 
 
 def wait_until_served(bed: Bed) -> None:

@@ -34,6 +34,8 @@ def a_ray_job(**status: Any) -> RayJobSeen:
     return RayJobSeen.model_validate_json(json.dumps(body))
 
 
+# As Kubernetes writes it for a kubelet that is silent: without a reason.
+UNREADY = {"type": "Ready", "status": "False"}
 FAILED = a_ray_job(jobDeploymentStatus="Failed", reason="AppFailed", message="driver: exit code 1")
 
 
@@ -67,6 +69,13 @@ FAILED = a_ray_job(jobDeploymentStatus="Failed", reason="AppFailed", message="dr
             FailureClass.UNKNOWN,
             "exit code 1: b | Traceback | ValueError: no",
             id="the end of its log is told",
+        ),
+        pytest.param(
+            FAILED,
+            [a_pod("a", **ended(1)), a_pod("b", phase="Running", conditions=[UNREADY])],
+            FailureClass.INFRASTRUCTURE,
+            "node-7 is silent or not ready, with b on it",
+            id="a silent node explains what died because of it",
         ),
         pytest.param(
             FAILED,

@@ -1,4 +1,4 @@
-"""Attempts as a decision counts them: how each ended, which failures were in vain, who is gone.
+"""Attempts as a decision counts them: how each ended, and which failures were in vain.
 
 Decides what a line of ``status.attempts`` says, and that a failure only counts against the
 retries when no checkpoint came before the next one. Pure; the clock is handed in.
@@ -11,10 +11,8 @@ from datetime import datetime
 
 from tunefleet.api.status import AttemptSummary, JobStatus
 from tunefleet.api.words import FailureClass
-from tunefleet.controller.seen import AttemptSeen, PodSeen
+from tunefleet.controller.seen import AttemptSeen
 
-# A pod whose node is silent never ends: after so long storage's fence is what keeps order.
-GHOST_SECONDS = 600.0
 # So far apart the clocks of a cluster may be. What lies further ahead was told by one that has
 # been set back since.
 SKEW_SECONDS = 60.0
@@ -51,13 +49,6 @@ def in_vain(attempts: Sequence[AttemptSummary]) -> int:
             break
         count += attempt.failure is not FailureClass.PREEMPTED
     return count
-
-
-def gone(pod: PodSeen, now: datetime) -> bool:
-    """Whether a pod writes no more. One on a silent node is fenced in storage by its successor."""
-    return pod.ended or (
-        pod.going and seconds_since(pod.metadata.deletion_timestamp, now) > GHOST_SECONDS
-    )
 
 
 def seconds_since(moment: str | None, now: datetime) -> float:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tunefleet.api.words import FailureClass
+from tunefleet.controller.jobs.silence import unreachable
 from tunefleet.controller.seen import PodSeen, RayJobSeen
 
 _TOLD = 600
@@ -69,6 +70,9 @@ def _ends(pods: Sequence[PodSeen]) -> Iterator[Evidence]:
         if pod.status.reason in _EVICTIONS:
             said = pod.status.message or pod.status.reason
             yield Evidence(FailureClass.PREEMPTED, f"{pod.name}{node}: {said[:_TOLD]}")
+        if unreachable(pod):
+            said = f"{pod.spec.node_name} is silent or not ready, with {pod.name} on it"
+            yield Evidence(FailureClass.INFRASTRUCTURE, said)
         for container in pod.status.container_statuses:
             ended = container.state.terminated or container.last_state.terminated
             if ended is None or ended.exit_code == 0:

@@ -21,6 +21,7 @@ from tunefleet.api.profile import ProfileSpec, beyond_limits, with_defaults
 from tunefleet.api.status import FINAL
 from tunefleet.controller.gpus import GpusInUse
 from tunefleet.controller.jobs.language import judge, no_profile, unreadable_profile
+from tunefleet.controller.jobs.silence import beheaded
 from tunefleet.controller.kinds import ATTEMPTS, FINE_TUNE_JOBS, PROFILES
 from tunefleet.controller.places import Places
 from tunefleet.controller.pods import PodsOfAttempts
@@ -183,7 +184,14 @@ def wants_spec(observed: Observed) -> bool:
         return True
     ray_job = observed.ray_jobs.get(newest.name)
     child = observed.prepare_job if newest.spec.stage is Stage.PREPARE else ray_job
-    return child is None or (ray_job is not None and ray_job.ended)
+    if child is None or (ray_job is not None and ray_job.ended):
+        return True
+    # An attempt may end whose RayJob does not: it was told so, or its pods go or are gone.
+    told = [each for each in seen.status.attempts if each.number == newest.spec.number]
+    pods = observed.pods.get(newest.name, ())
+    headless = ray_job is not None and beheaded(ray_job, pods)
+    ended = any(each.ended is not None for each in told)
+    return ended or headless or any(pod.going for pod in pods)
 
 
 def _kept(job: FineTuneJob | None, problems: Sequence[Problem], frozen: AttemptSpec) -> Spec:

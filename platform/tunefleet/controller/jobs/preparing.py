@@ -10,7 +10,7 @@ from tunefleet.api.attempt import AttemptSpec, Stage
 from tunefleet.api.digest import job_values
 from tunefleet.api.status import JobPhase, Reason
 from tunefleet.api.words import FailureClass, Phase
-from tunefleet.controller.jobs import evidence
+from tunefleet.controller.jobs import evidence, silence
 from tunefleet.controller.jobs.decision import Create, Deciding, Decision, manifest_of
 from tunefleet.controller.jobs.summary import Story
 from tunefleet.controller.kinds import PREPARE_JOBS
@@ -68,7 +68,9 @@ def prepare(here: Deciding, story: Story, attempt: AttemptSeen) -> Decision | No
         failure = found.failure if pods else FailureClass.INFRASTRUCTURE
         message = f"preparing failed: {found.message if pods else given_up}"
         return here.fail(story, Reason.ATTEMPT_FAILED, message, failure)
-    story.message = evidence.waiting_for(pods) or "checking data and model, tokenising"
+    # Kubernetes makes another pod as soon as it takes this one off its node.
+    waits = silence.told(pods, here.now) or evidence.waiting_for(pods)
+    story.message = waits or "checking data and model, tokenising"
     return here.told(story)
 
 

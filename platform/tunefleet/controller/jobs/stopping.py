@@ -9,12 +9,15 @@ from __future__ import annotations
 from tunefleet.api.attempt import Stage
 from tunefleet.api.status import JobPhase, Reason
 from tunefleet.api.words import Command, FailureClass, Phase
+from tunefleet.controller.jobs import silence
 from tunefleet.controller.jobs.decision import Ask, Deciding, Decision, Delete
 from tunefleet.controller.jobs.evidence import Evidence
 from tunefleet.controller.jobs.summary import Story
 from tunefleet.controller.kinds import PREPARE_JOBS, RAY_JOBS
 from tunefleet.controller.seen import AttemptSeen
 
+# No event tells that a pod should have gone by now.
+SILENT_SECONDS = 15.0
 NOT_BEGUN = Evidence(FailureClass.PREEMPTED, "stopped before it had begun to train")
 
 
@@ -60,13 +63,23 @@ def _training(here: Deciding, story: Story, attempt: AttemptSeen) -> Decision | 
         finished = result.phase is not Phase.FAILED
         return None if finished else _at_rest(here, here.end(story, attempt))
     if ray_job is None or ray_job.ended:
-        return _at_rest(here, here.end(story, attempt, NOT_BEGUN))
+        # One that was seen to end keeps what was told of it.
+        known = story.attempts[-1].ended is not None
+        return _at_rest(here, story if known else here.end(story, attempt, NOT_BEGUN))
     if attempt.status.progress is None:
         here.end(story, attempt, NOT_BEGUN)
         return _at_rest(here, story, Delete.of(RAY_JOBS, ray_job))
+    pods = here.observed.pods.get(attempt.name, ())
+    lost = silence.lost(ray_job, pods, here.now, begun=True)
+    if not lost and silence.beheaded(ray_job, pods):
+        lost = "its head is gone, so that nobody could save"
+    if lost:
+        here.end(story, attempt, Evidence(FailureClass.INFRASTRUCTURE, lost))
+        return _at_rest(here, story, Delete.of(RAY_JOBS, ray_job))
+    silent = silence.told(pods, here.now)
     story.phase, story.reason = JobPhase.RUNNING, Reason.SUSPENDING
-    story.message = "saving a checkpoint, then stopping"
+    story.message = "saving a checkpoint, then stopping" + (f"; {silent}" if silent else "")
     if attempt.spec.command is Command.CHECKPOINT_AND_STOP:
-        return here.told(story)
+        return here.told(story, again=SILENT_SECONDS if silent else None)
     ask = Ask(attempt.name, Command.CHECKPOINT_AND_STOP, attempt.spec.sequence + 1)
     return here.told(story, ask=ask)

@@ -14,10 +14,10 @@ from tunefleet.api.digest import job_values
 from tunefleet.api.errors import TunefleetError
 from tunefleet.api.job import FineTuneJob
 from tunefleet.api.profile import waits_for_gpus
-from tunefleet.api.status import JobPhase, Reason
+from tunefleet.api.status import ConditionType, JobPhase, Reason
 from tunefleet.api.words import FailureClass, Phase
-from tunefleet.controller.jobs import evidence, preparing, queueing
-from tunefleet.controller.jobs.attempts import gone, in_vain, waited_since
+from tunefleet.controller.jobs import evidence, preparing, queueing, silence
+from tunefleet.controller.jobs.attempts import in_vain, waited_since
 from tunefleet.controller.jobs.decision import Create, Deciding, Decision, Delete, manifest_of
 from tunefleet.controller.jobs.evidence import Evidence
 from tunefleet.controller.jobs.summary import Story
@@ -71,7 +71,16 @@ def train(here: Deciding, attempt: AttemptSeen) -> Decision:
             _follow(here, story, attempt, found)
             return here.told(story, again=WORD_SECONDS - waited + 0.5)
         return _again(here, story, attempt, evidence.of_the_end(found, pods))
+    begun = attempt.status.progress is not None
+    lost = silence.lost(found, pods, here.now, begun=begun)
+    if lost:
+        return _again(here, story, attempt, Evidence(FailureClass.INFRASTRUCTURE, lost))
+    if begun and silence.beheaded(found, pods):
+        return _without_a_head(here, story, attempt)
     _follow(here, story, attempt, found)
+    # No event tells that a pod should have gone by now.
+    if any(pod.going and not pod.ended for pod in pods):
+        return here.told(story, again=PODS_SECONDS)
     return here.told(story, again=None if observed.place is None else PLACE_SECONDS)
 
 
@@ -119,6 +128,8 @@ def _launch(here: Deciding, story: Story, attempt: AttemptSeen) -> Decision:
 def _follow(here: Deciding, story: Story, attempt: AttemptSeen, found: RayJobSeen) -> None:
     """Tell where an attempt stands that has not ended."""
     progress, number = attempt.status.progress, attempt.spec.number
+    pods = here.observed.pods.get(attempt.name, ())
+    silent = silence.told(pods, here.now)
     if found.spec.suspend:
         story.phase, story.reason = JobPhase.QUEUED, Reason.QUEUED
         why = queueing.waiting(found, here.observed.workload, here.observed.place)
@@ -126,15 +137,31 @@ def _follow(here: Deciding, story: Story, attempt: AttemptSeen, found: RayJobSee
         return
     if progress is None:
         story.phase, story.reason = JobPhase.LAUNCHING, Reason.LAUNCHING
-        pods = here.observed.pods.get(attempt.name, ())
-        stuck = " ".join(found.refused_pods.split()) or evidence.waiting_for(pods)
+        stuck = " ".join(found.refused_pods.split()) or silent or evidence.waiting_for(pods)
         run = f"attempt {number}: {evidence.running(pods)} of {len(pods)} pods run"
         story.message = f"{run}; {stuck}" if stuck else run
         return
     evaluating = progress.phase is Phase.EVALUATING
     story.phase = JobPhase.EVALUATING if evaluating else JobPhase.RUNNING
     story.reason = Reason.TRAINING
-    story.message = progress.note
+    story.message = "; ".join(part for part in (progress.note, silent) if part)
+
+
+def _without_a_head(here: Deciding, story: Story, attempt: AttemptSeen) -> Decision:
+    """Wait for the end of a RayJob whose head is gone, but not for ever.
+
+    Since when it is gone nobody says: the job does not count as running from then on.
+    """
+    known = {condition.type: condition for condition in here.observed.seen.status.conditions}
+    runs = known.get(ConditionType.RUNNING)
+    since = runs.last_transition_time if runs is not None and runs.status == "False" else None
+    waited = waited_since(since, here.now)
+    if waited > LINGER_SECONDS:
+        why = "its head is gone, and nobody says how it ended; its node may have left the cluster"
+        return _again(here, story, attempt, Evidence(FailureClass.INFRASTRUCTURE, why))
+    story.phase, story.reason = JobPhase.LAUNCHING, Reason.RETRYING
+    story.message = f"attempt {attempt.spec.number}: its head is gone; its RayJob is about to end"
+    return here.told(story, again=LINGER_SECONDS - max(0.0, waited) + 0.5)
 
 
 def _again(here: Deciding, story: Story, attempt: AttemptSeen, why: Evidence) -> Decision:
@@ -182,14 +209,18 @@ def _wait_for_the_last(
     """Wait until the last attempt can write no more; None when that is so."""
     waited = waited_since(story.attempts[-1].ended, here.now)
     found = here.observed.ray_jobs.get(attempt.name)
+    pods = here.observed.pods.get(attempt.name, ())
     if found is not None and not found.ended and not found.going:
-        if waited < LINGER_SECONDS:
+        never = silence.beheaded(found, pods) or silence.lost(found, pods, here.now, begun=True)
+        if waited < LINGER_SECONDS and not never:
             story.message += " when its RayJob has ended"
             return here.told(story, again=LINGER_SECONDS - waited + 0.5)
         return here.told(story, delete=Delete.of(RAY_JOBS, found), again=PODS_SECONDS)
-    left = [pod for pod in here.observed.pods.get(attempt.name, ()) if not gone(pod, here.now)]
+    left = [pod for pod in pods if not silence.gone(pod, here.now)]
     if left:
+        silent = silence.nodes(left, here.now)
         story.message += f" when its {len(left)} pods are gone"
+        story.message += f", or were waited for long enough: {silent}" if silent else ""
         return here.told(story, again=PODS_SECONDS)
     if waited < pause:
         return here.told(story, again=max(1.0, pause - waited))
