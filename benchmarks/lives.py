@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from benchmarks.plain_client import Plain
+from tests import rayjobs
 from tests.plans import some_facts
 from tests.unit.controller.world import World, a_cluster_job
 from tunefleet.controller.kinds import ATTEMPTS, FINE_TUNE_JOBS, RAY_JOBS
@@ -21,8 +22,6 @@ from tunefleet.kube.resources import Resource
 _JOB, _NAMESPACE = "xxjobxx", "xxnamespacexx"
 UID, _SHORT = "uid10000", "uid10"
 """The uid that the world gives the job, and the part of it that attempts are called by."""
-
-_RUNS = {"jobDeploymentStatus": "Running", "jobStatus": "RUNNING"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +89,7 @@ def life() -> Life:
     world.kuberay_starts()
     running = [
         *(write for write in launching if write.resource in (ATTEMPTS, RAY_JOBS)),
-        _said(world, RAY_JOBS, 1, _RUNS),
+        _said(world, RAY_JOBS, 1, rayjobs.running()),
         _said(world, ATTEMPTS, 1, {"progress": progress(10)}),
         list(_looks(world))[-1],
     ]

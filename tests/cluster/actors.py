@@ -1,8 +1,8 @@
 """Those who act beside the controller, played on a real API server where no pod runs.
 
-Decides nothing: the prepare pod's word, KubeRay's states and the driver's word are written as
-they write them. RayJobs of these tests are marked as another manager's (``managedBy``), so that a
-KubeRay operator on the same server leaves them to us.
+Decides nothing: the prepare pod's word and the driver's are written as they write them, and
+KubeRay's as they were recorded from it (``tests.rayjobs``). RayJobs of these tests are marked as
+another manager's (``managedBy``), so that a KubeRay operator on the same server leaves them to us.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
+from tests import rayjobs
 from tests.plans import some_facts
 from tunefleet.controller.kinds import ATTEMPTS, PREPARE_JOBS, RAY_JOBS
 from tunefleet.kube.client import Client
@@ -20,6 +22,13 @@ from tunefleet.kube.resources import Manifest, Resource
 from tunefleet.render.names import JOB_LABEL, QUEUE_LABEL
 
 BUNDLE = {"uri": "s3://models/runs/bundle/0123", "digest": "sha256:0123"}
+_ENDED_WELL: tuple[rayjobs.Life, str] = ("ends well", "Complete")
+_FAILED: tuple[rayjobs.Life, str] = ("fails", "Failed")
+
+
+def moment() -> str:
+    """Now, as the API server writes it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Killed(BaseException):
@@ -125,9 +134,7 @@ class Players:
         step = self.steps.get(name, 0)
         self.steps[name] = step + 1
         if step == 0:
-            await self.say(
-                RAY_JOBS, name, {"jobDeploymentStatus": "Running", "jobStatus": "RUNNING"}
-            )
+            await self.say(RAY_JOBS, name, rayjobs.running())
         elif command == "CheckpointAndStop":
             await self._end(name, {"phase": "Stopped", "step": 10 * step})
         elif self.failing and step > 1:
@@ -163,12 +170,13 @@ class Players:
         await self.client.patch(RAY_JOBS, self.namespace, name, {"spec": {"suspend": True}})
         step = 10 * max(0, self.steps.get(name, 0) - 1)
         await self.say(ATTEMPTS, name, {"result": {"phase": "Stopped", "step": step}})
-        await self.say(RAY_JOBS, name, {"jobDeploymentStatus": "Suspended"})
+        said = rayjobs.said("is suspended and goes on", "Suspended", moment())
+        await self.say(RAY_JOBS, name, said)
 
     async def _end(self, name: str, result: Mapping[str, object]) -> None:
         await self.say(ATTEMPTS, name, {"result": result})
-        ended = {"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED"}
-        await self.say(RAY_JOBS, name, ended)
+        ended = _FAILED if result["phase"] == "Failed" else _ENDED_WELL
+        await self.say(RAY_JOBS, name, rayjobs.said(*ended, moment()))
 
     async def say(self, resource: Resource, name: str, status: Mapping[str, object]) -> None:
         """Write into an object's status; one that is gone is nobody's any more."""

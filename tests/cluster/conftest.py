@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.cluster.commands import define
+from tests.cluster.players import Players, players
 from tests.testbed import clusters
+from tests.testbed import kuberay as operator
 from tests.testbed.bed import chosen_name
 from tests.testbed.clusters import Cluster
+from tests.testbed.processes import Processes
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +33,21 @@ def kuberay(cluster: Cluster, request: pytest.FixtureRequest) -> Cluster:
     """The cluster, with the KubeRay operator at work on it."""
     clusters.ensure_kuberay(cluster, say=_say(request))
     return cluster
+
+
+@pytest.fixture
+def unplayed(kuberay: Cluster) -> Cluster:
+    """The cluster with the operator, where nothing runs its pods: a bed without a node."""
+    if kuberay.bed is None or Processes(kuberay.bed.run).pid(operator.PROCESS) is None:
+        pytest.skip("pods are played on a bed without a node only")
+    return kuberay
+
+
+@pytest.fixture
+def stage(unplayed: Cluster, namespace: str) -> Iterator[Players]:
+    """Players of the namespace's pods and of Ray's dashboard."""
+    with players(unplayed, namespace) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

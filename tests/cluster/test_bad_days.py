@@ -15,7 +15,8 @@ from datetime import timedelta
 
 import pytest
 
-from tests.cluster.actors import MortalClient, Players, everything
+from tests import rayjobs
+from tests.cluster.actors import MortalClient, Players, everything, moment
 from tests.cluster.at_work import Watched, at_work, is_in, job_of, until
 from tests.cluster.commands import define
 from tests.cluster.lives import FINAL, Life, lived
@@ -219,7 +220,7 @@ async def _fails(players: Players, attempt: str, failure: str = "infrastructure"
     """A driver ends badly, and its RayJob with it."""
     result = {"phase": "Failed", "failure": failure, "message": "a lost worker"}
     await players.say(ATTEMPTS, attempt, {"result": result})
-    await players.say(RAY_JOBS, attempt, {"jobDeploymentStatus": "Failed"})
+    await players.say(RAY_JOBS, attempt, rayjobs.said("fails", "Failed", moment()))
 
 
 # -- the whole controller ----------------------------------------------------------------

@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.cluster.players import Players, players
-from tests.testbed import kuberay as operator
+from tests.cluster.players import Players
 from tests.testbed.clusters import Cluster
-from tests.testbed.processes import Processes
 from tests.testbed.ray_job import GOOD_LIFE, ray_job
 
 PATIENCE = 120
 Status = Callable[[], dict[str, Any]]
-
-
-@pytest.fixture
-def stage(kuberay: Cluster, namespace: str) -> Iterator[Players]:
-    if kuberay.bed is None or Processes(kuberay.bed.run).pid(operator.PROCESS) is None:
-        pytest.skip("pods are played on a bed without a node only")
-    with players(kuberay, namespace) as found:
-        yield found
 
 
 @pytest.fixture

@@ -1,8 +1,9 @@
 """A small cluster in memory: what a decision stands on, and who acts beside the controller.
 
 Plays the API server (names are taken once, uids are new each time), the garbage collector, the
-prepare pod, KubeRay and the driver, each as single steps that a test puts into any order. The
-controller may look at an old copy of it, and may be killed before or after each of its writes.
+prepare pod, KubeRay (in the words recorded from it) and the driver, each as single steps that a
+test puts into any order. The controller may look at an old copy of it, and may be killed before
+or after each of its writes.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
+from tests import rayjobs
 from tests.plans import job_values, some_facts
 from tunefleet.api.attempt import AttemptSpec
 from tunefleet.api.errors import Problem
@@ -98,7 +100,8 @@ class World:
     def touch(self, key: tuple[str, str], status: Mapping[str, object]) -> None:
         """Merge into an object's status."""
         found = self.objects[key]
-        found["status"] = {**found.get("status", {}), **status}
+        merged = {**found.get("status", {}), **status}
+        found["status"] = {name: value for name, value in merged.items() if value is not None}
         found["metadata"]["resourceVersion"] = str(next(self._versions))
 
     def of(self, kind: str) -> list[dict[str, Any]]:
@@ -226,6 +229,10 @@ class World:
         spec = self.objects["FineTuneAttempt", name]["spec"]
         return AttemptSpec.from_json(json.dumps(spec))
 
+    @property
+    def _stamp(self) -> str:
+        return self.now.strftime("%Y-%m-%dT%H:%M:%SZ")
+
     # -- everybody else --------------------------------------------------------------------
 
     def live_writers(self) -> set[str]:
@@ -251,7 +258,7 @@ class World:
             name = ray_job["metadata"]["name"]
             if ray_job.get("status", {}).get("jobDeploymentStatus"):
                 continue
-            self.touch(("RayJob", name), {"jobDeploymentStatus": "Running"})
+            self.touch(("RayJob", name), rayjobs.running())
             self.put(
                 "Pod",
                 {
@@ -350,12 +357,9 @@ class World:
         name = self.training()
         if name is not None:
             self.objects["Pod", f"{name}-train"]["status"] = {"phase": "Failed"}
-            stamp = self.now.strftime("%Y-%m-%dT%H:%M:%SZ")
             if ("RayJob", name) in self.objects:
-                self.touch(
-                    ("RayJob", name),
-                    {"jobDeploymentStatus": "Failed", "reason": "AppFailed", "endTime": stamp},
-                )
+                said = rayjobs.said("loses its head", "Failed", self._stamp)
+                self.touch(("RayJob", name), said)
 
     def ray_job_is_deleted(self) -> None:
         """Somebody deletes the RayJob by hand; its pods go a moment later."""
@@ -379,8 +383,10 @@ class World:
             ended = self.objects.get(key, {}).get("status", {}).get("jobDeploymentStatus")
             if key in self.objects and ("result" in attempt.get("status", {}) or ended == "Failed"):
                 if ended == "Running":
-                    stamp = self.now.strftime("%Y-%m-%dT%H:%M:%SZ")
-                    self.touch(key, {"jobDeploymentStatus": "Complete", "endTime": stamp})
+                    well = attempt["status"]["result"]["phase"] != "Failed"
+                    life: rayjobs.Life = "ends well" if well else "fails"
+                    stage = "Complete" if well else "Failed"
+                    self.touch(key, rayjobs.said(life, stage, self._stamp))
                 self.objects.pop(("Pod", f"{name}-train"), None)
             if key not in self.objects:
                 self.objects.pop(("Pod", f"{name}-train"), None)
