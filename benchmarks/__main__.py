@@ -38,13 +38,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="smaller, one pair each")
     parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, metavar="NAME")
+    parser.add_argument(
+        "--pictures",
+        type=Path,
+        default=Path("runs") / "benchmarks",
+        metavar="FOLDER",
+        help="where to draw how the controller grows (default: %(default)s)",
+    )
     asked = parser.parse_args()
     # Both sides inherit threads and malloc settings from here, and see no hub.
     os.environ.update(process_environment(threads=1))
     os.environ["HF_HUB_OFFLINE"] = "1"
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="tfb-") as scratch:
-        scale = quick(Path(scratch)) if asked.quick else full(Path(scratch))
+        scale = (quick if asked.quick else full)(Path(scratch), asked.pictures)
         for name in asked.only:
             for row in importlib.import_module(f"benchmarks.{name}").measure(scale):
                 rows.append(row)

@@ -1,8 +1,8 @@
 """A controller among thousands of jobs that run: its start, its memory, its rest, its answers.
 
 Every job is there as the controller would have left it (FineTuneJob, two attempts, a RayJob; no
-pods and no prepare Job), so that it has nothing to write. The same server holds the smaller number
-first and the larger one after it.
+pods and no prepare Job), so that it has nothing to write. The same server holds the smallest number
+first and the larger ones after it; start and memory are drawn over all of them.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 
 from benchmarks.api_server import Server, served
 from benchmarks.audit import answers, percentile
 from benchmarks.controller_process import Controller, controller
+from benchmarks.growth import Panel, draw
 from benchmarks.lives import Replay, life, progress
 from benchmarks.plain_client import at_once, plain
 from benchmarks.scale import Scale
@@ -28,6 +30,7 @@ RESIDENT_MIB = 150.0
 IDLE_SECONDS = 60.0
 IDLE_PERCENT = 1.0
 ANSWER_MS = 250.0
+PICTURE = "controller-growth"
 _NAMESPACE = "many"
 _PAUSE_SECONDS = 0.2
 
@@ -62,6 +65,7 @@ def measure(scale: Scale) -> Iterator[Row]:
             yield from _rows(count, found[-1])
         if len(found) > 1:
             yield from _growth(scale.present, found)
+            print(f"  controller_scale: drawn in {_drawn(scale, found)}", flush=True)
 
 
 def _rows(count: int, found: _Found) -> Iterator[Row]:
@@ -121,6 +125,16 @@ def _growth(counts: tuple[int, ...], found: list[_Found]) -> Iterator[Row]:
         ("resident memory", found[0].resident, found[-1].resident),
     ):
         yield Row(f"{name} {what}", "×", [many / few], better="lower", limit=times)
+
+
+def _drawn(scale: Scale, found: list[_Found]) -> Path:
+    """The picture of that growth."""
+    starts = [median(each.starts) for each in found]
+    panels = (
+        Panel("start to filled caches", "s", starts, SYNC_SECONDS),
+        Panel("resident memory", "MiB", [each.resident for each in found], RESIDENT_MIB),
+    )
+    return draw(scale.pictures, PICTURE, scale.present, panels)
 
 
 async def _fill(server: Server, jobs: list[Replay]) -> None:

@@ -16,10 +16,11 @@ class Scale:
     ``Trainer`` sorts stretches of 25 steps by length, the longest first, and we deal out stretches
     of 50: a measured stretch is whole ones of the former, or it would show long texts alone, and
     at full scale of the latter too. ``present`` are the numbers of jobs that a controller is
-    measured among, the least first.
+    measured among, the least first. ``pictures`` is the folder of what is drawn.
     """
 
     scratch: Path
+    pictures: Path
     pairs: int
     between: tuple[int, int]
     rows: int
@@ -33,10 +34,11 @@ class Scale:
     changes: int
 
 
-def full(scratch: Path) -> Scale:
+def full(scratch: Path, pictures: Path) -> Scale:
     """What is reported: some hours on two cores."""
     return Scale(
         scratch,
+        pictures,
         pairs=3,
         between=(50, 100),
         rows=1_000_000,
@@ -46,15 +48,16 @@ def full(scratch: Path) -> Scale:
         quality_seeds=(17, 18, 19),
         burst=1000,
         picked_up=300,
-        present=(1000, 10_000),
+        present=(1000, 3000, 10_000),
         changes=200,
     )
 
 
-def quick(scratch: Path) -> Scale:
+def quick(scratch: Path, pictures: Path) -> Scale:
     """A first look: one pair each, some twenty minutes on two cores."""
     return Scale(
         scratch,
+        pictures,
         pairs=1,
         between=(25, 50),
         rows=50_000,

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -95,6 +96,20 @@ def test_standard_output_is_kept_apart(tmp_path: Path) -> None:
     assert json.loads(watched.stdout) == {"seconds": 1}
 
 
+def test_growth_is_drawn_into_one_file_with_every_value(tmp_path: Path) -> None:
+    from benchmarks.growth import Panel, draw
+
+    panels = [Panel("start & end", "s", [2.5, 6.25, 20.0], 15.0), Panel("memory", "MiB", [9], 1)]
+    with pytest.raises(ValueError, match="shorter"):
+        draw(tmp_path, "growth", [1000, 3000, 10_000], panels)
+    path = draw(tmp_path / "new", "growth", [1000, 3000, 10_000], panels[:1])
+    drawn = ElementTree.parse(path).getroot()
+    texts = [text.strip() for text in drawn.itertext()]
+    assert {"start & end, s", "2.5", "6.25", "20", "10,000", "goal 15 s"} <= {*texts}
+    assert path.name == "growth.svg"
+    assert "http" not in path.read_text().replace("http://www.w3.org/2000/svg", "")
+
+
 def test_every_figure_that_was_asked_for_has_its_rows_and_its_goal(tmp_path: Path) -> None:
     from benchmarks import checkpoints, recovery, slowdown
     from benchmarks.__main__ import NAMES
@@ -104,7 +119,7 @@ def test_every_figure_that_was_asked_for_has_its_rows_and_its_goal(tmp_path: Pat
     assert (checkpoints.MOST_STALL, checkpoints.LEAST_SPEED) == (1.5, 0.8)
     assert (slowdown.PER_MINUTE_GOAL, slowdown.PLANNED_GOAL) == (0.05, 0.01)
     assert recovery.ALLOWED_SECONDS == 3.0
-    assert full(tmp_path).checkpoints == 10_000
+    assert full(tmp_path, tmp_path).checkpoints == 10_000
 
 
 def test_a_row_is_measured_and_the_table_printed() -> None:
