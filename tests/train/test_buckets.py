@@ -118,8 +118,9 @@ def test_an_embedding_alone_in_its_bucket_gives_the_gradients_of_autograd() -> N
         torch.autograd.backward(model(part).square().sum())
     expected = [p.grad.clone() for p in model.parameters() if p.grad is not None]
     model.zero_grad()
-    embedding = next(model[0].parameters())
-    one = GradientBuckets([embedding], Group(), embeddings=[embedding])
+    embedding = model[0]
+    assert isinstance(embedding, nn.Embedding)
+    one = GradientBuckets(list(embedding.parameters()), Group(), embeddings=[embedding])
     two = GradientBuckets(list(model[1].parameters()), Group(), embeddings=[embedding])
     for _ in range(2):
         one.zero()

@@ -36,7 +36,7 @@ class _Reduction:
 class GradientBuckets:
     """Flat gradient storage of ``parameters`` (those that require a gradient).
 
-    ``embeddings`` are those of them whose gradients may be zero in most rows.
+    ``embeddings`` are those of whose gradients most rows may be zero.
     """
 
     def __init__(
@@ -44,10 +44,10 @@ class GradientBuckets:
         parameters: Sequence[nn.Parameter],
         group: Group,
         *,
-        embeddings: Collection[nn.Parameter] = (),
+        embeddings: Collection[nn.Embedding] = (),
     ) -> None:
         self._group = group
-        self._embeddings = {id(parameter) for parameter in embeddings}
+        self._embeddings = {id(embedding.weight) for embedding in embeddings}
         self._parameters = [p for p in parameters if p.requires_grad]
         self._buckets: list[Bucket] = []
         self._reduction = _Reduction()

@@ -130,10 +130,9 @@ class ExactStep:
         self._store = store
         self._group = group
         self._device = device
+        embeddings = [m for m in model.modules() if isinstance(m, nn.Embedding)]
         self._buckets = GradientBuckets(
-            list(optim.named_trainable(model).values()),
-            group,
-            embeddings=[m.weight for m in model.modules() if isinstance(m, nn.Embedding)],
+            list(optim.named_trainable(model).values()), group, embeddings=embeddings
         )
 
     def work(self, number: int) -> StepWork:
