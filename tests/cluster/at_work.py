@@ -33,9 +33,11 @@ class Watched(MortalClient):
 
 
 @asynccontextmanager
-async def at_work(cluster: Cluster, namespace: str | None = None) -> AsyncIterator[Watched]:
+async def at_work(
+    cluster: Cluster, namespace: str | None = None, *, by: type[Watched] = Watched
+) -> AsyncIterator[Watched]:
     """The controller, of one namespace or of all; its client."""
-    async with await Watched.connect(cluster.kubeconfig) as client:
+    async with await by.connect(cluster.kubeconfig) as client:
         client.count()
         client.paths = []
         jobs = Jobs.of(client, SETTINGS, namespace=namespace)

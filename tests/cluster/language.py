@@ -162,6 +162,15 @@ CASES: dict[str, tuple[Values, Values]] = {
     "a chat template of plain text": _chat(
         {"format": "text", "chatTemplate": "x"}, {"format": "chat", "chatTemplate": "x"}
     ),
+    "a number of workers and a range": (
+        {"workers": {"count": 2, "min": 1, "max": 3}},
+        {"workers": {"min": 1, "max": 3}},
+    ),
+    "a range without its end": ({"workers": {"min": 1}}, {"workers": {"min": 1, "max": 1}}),
+    "a range the wrong way round": (
+        {"workers": {"min": 3, "max": 1}},
+        {"workers": {"min": 1, "max": 3}},
+    ),
     "no place for the runs": ({"checkpoints": {}}, {"checkpoints": {"uri": "s3://b"}}),
     "runs on one machine": ({"checkpoints": {"uri": "runs"}}, {"checkpoints": {"uri": "gs://b"}}),
 }

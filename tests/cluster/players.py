@@ -35,7 +35,13 @@ _NODES = "10.244.7"
 
 
 class Players:
-    """What plays in one namespace, and how a test directs it."""
+    """What plays in one namespace, and how a test directs it.
+
+    ``room``: so many workers of RayClusters run at a time (None: all); the others stay as the
+    scheduler finds them, which has no node for them.
+    """
+
+    room: int | None = None
 
     def __init__(self, api: Api, namespace: str) -> None:
         self._api = api
@@ -111,9 +117,13 @@ class Players:
 
     def _play(self) -> None:
         while not self._over.wait(_PAUSE_SECONDS):
-            for pod in self.pods():
-                waits = pod["status"].get("phase", "Pending") == "Pending"
-                if waits and not self._held.is_set() and "deletionTimestamp" not in pod["metadata"]:
+            there = [pod for pod in self.pods() if "deletionTimestamp" not in pod["metadata"]]
+            started = sum(_is_worker(pod) and not _waits(pod) for pod in there)
+            for pod in there:
+                if not _waits(pod):
+                    self._keep_placed(pod)
+                elif not self._held.is_set() and not self._is_full(pod, started):
+                    started += _is_worker(pod)
                     self._start_pod(pod)
             for job in self._items("/apis/ray.io/v1", "rayjobs"):
                 told = job.get("status", {}).get("dashboardURL")
@@ -124,6 +134,17 @@ class Players:
                         job["metadata"]["name"],
                         {"dashboardURL": self._dashboard.address},
                     )
+
+    def _is_full(self, pod: Mapping[str, Any], started: int) -> bool:
+        return self.room is not None and _is_worker(pod) and started >= self.room
+
+    def _keep_placed(self, pod: Mapping[str, Any]) -> None:
+        """Say again that a pod has a place, should the scheduler have had the last word."""
+        told = pod["status"].get("conditions", [])
+        if any(c["type"] == "PodScheduled" and c["status"] == "False" for c in told):
+            others = [c for c in told if c["type"] != "PodScheduled"]
+            placed = {"type": "PodScheduled", "status": "True", "lastTransitionTime": _now()}
+            self._say_of_pod(pod, {"conditions": [*others, placed]})
 
     def _start_pod(self, pod: Mapping[str, Any]) -> None:
         self._say_of_pod(pod, started(pod, f"{_NODES}.{next(self._addresses)}"))
@@ -267,6 +288,14 @@ def ended(pod: Mapping[str, Any], exit_code: int, reason: str = "") -> dict[str,
     phase = "Failed" if exit_code else "Succeeded"
     ready = [{"type": "Ready", "status": "False", "reason": f"Pod{phase}"}]
     return {"phase": phase, "containerStatuses": states, "conditions": ready}
+
+
+def _waits(pod: Mapping[str, Any]) -> bool:
+    return bool(pod["status"].get("phase", "Pending") == "Pending")
+
+
+def _is_worker(pod: Mapping[str, Any]) -> bool:
+    return bool(pod["metadata"].get("labels", {}).get("ray.io/node-type") == "worker")
 
 
 def _job(name: str, status: JobStatus, message: str = "") -> dict[str, object]:

@@ -202,7 +202,6 @@ def test_a_wrong_shape_is_refused_with_its_field(
         {"trainig": {}},
         {"training": {"lr": 1}},
         {"serving": {"service": "reviews"}},
-        {"workers": {"min": 1, "max": 2}},
         {"budget": {"maxDuration": "6h", "maxCost": "25.00"}},
         {"model": {"name": "a", "trustRemoteCode": True}},
     ],

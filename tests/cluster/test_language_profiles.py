@@ -107,6 +107,10 @@ def _wait_until_in_force(home: Home) -> None:
 BEYOND: dict[str, Values] = {
     "too many workers": {"workers": {"count": 5, "resources": {"gpu": 0}}},
     "too many GPUs of the profile": {"workers": {"count": 3}},
+    "too many workers at the end of a range": {
+        "workers": {"min": 1, "max": 5, "resources": {"gpu": 0}}
+    },
+    "too many GPUs at the end of a range": {"workers": {"min": 1, "max": 3}},
     "rows of another bucket": {"data": {"train": {"uri": "s3://other/rows.csv"}}},
     "held-out rows of another bucket": {
         "data": {"train": {"uri": "s3://bucket/a.csv"}, "test": {"uri": "gs://bucket/b.csv"}}
@@ -139,6 +143,7 @@ def test_a_job_beyond_a_limit_is_told_the_same_by_server_and_controller(
     [
         {"workers": {"count": 2}},
         {"workers": {"count": 4, "resources": {"gpu": 0}}},
+        {"workers": {"min": 1, "max": 2}},
         {"data": {"train": {"uri": "s3://bucket/a.csv"}, "validation": {"fraction": 0.2}}},
         {"model": {"from": {"bundle": "s3://bucket/earlier"}}},
         {"credentials": {"serviceAccountName": "trainer", "secretRefs": ["bucket"]}},
@@ -146,6 +151,7 @@ def test_a_job_beyond_a_limit_is_told_the_same_by_server_and_controller(
     ids=[
         "at the limit of GPUs",
         "at the limit of workers",
+        "a range that ends at the limit",
         "own bucket",
         "an earlier bundle",
         "rights that are allowed",

@@ -38,6 +38,10 @@ def rendered() -> Mapping[str, Mapping[str, object]]:
     )
     assert job is not None, problems
     plan = make_plan(job, some_facts(), machine_of(job))
+    ranged, problems = judge(a_cluster_job(workers={"min": 1, "max": 4}))
+    assert ranged is not None, problems
+    asked = make_plan(ranged, some_facts(), machine_of(ranged))
+    fewer = make_plan(ranged, some_facts(), machine_of(ranged, workers=3), frozen=asked, placed=3)
     spec = AttemptSpec(
         job=job.metadata.name, owner=UID, number=0, stage=Stage.PREPARE, manifest=job_values(job)
     )
@@ -45,6 +49,7 @@ def rendered() -> Mapping[str, Mapping[str, object]]:
         "attempt": attempt(job, UID, spec),
         "prepare": prepare_job(job, "reviews-0a1b2-0", UID, RUNTIME),
         "rayjob": ray_job(job, "reviews-0a1b2-1", UID, plan, RUNTIME),
+        "rayjob-fewer": ray_job(ranged, "reviews-0a1b2-2", UID, fewer, RUNTIME),
     }
 
 

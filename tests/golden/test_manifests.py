@@ -7,7 +7,7 @@ import pytest
 from tests.golden.manifests import FOLDER, rendered, text_of
 
 
-@pytest.mark.parametrize("name", ["attempt", "prepare", "rayjob"])
+@pytest.mark.parametrize("name", ["attempt", "prepare", "rayjob", "rayjob-fewer"])
 def test_an_object_is_rendered_as_it_was_agreed(name: str) -> None:
     agreed = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
     assert text_of(rendered()[name]) == agreed, "agreed anew with python -m tests.golden.manifests"

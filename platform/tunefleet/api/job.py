@@ -81,9 +81,27 @@ class ResourcesSpec(Spec):
     memory: Annotated[str, StringConstraints(pattern=MEMORY_PATTERN)] | None = None
 
 
+_RANGE_ALONE = Check(
+    "!has(self.count) || !has(self.min) && !has(self.max)",
+    "excludes min and max",
+    ("count",),
+    "keep count, or min and max",
+)
+_BOTH_ENDS = Check(
+    "has(self.min) == has(self.max)", "a range needs both min and max", (), "add the missing one"
+)
+_IN_ORDER = Check(
+    "!has(self.min) || !has(self.max) || self.min <= self.max",
+    "is above max",
+    ("min",),
+    "exchange min and max",
+)
+
+
 class WorkersSpec(Spec):
     """How many workers share a step: a fixed ``count``, or a range."""
 
+    checks = (_RANGE_ALONE, _BOTH_ENDS, _IN_ORDER)
     count: Annotated[int, Field(gt=0, le=4096)] | None = None
     min: Annotated[int, Field(gt=0, le=4096)] | None = None
     max: Annotated[int, Field(gt=0, le=4096)] | None = None
@@ -92,11 +110,16 @@ class WorkersSpec(Spec):
     def _broken_rules(self) -> Iterator[Rule]:
         ranged = self.min is not None or self.max is not None
         if ranged and self.count is not None:
-            yield Rule("excludes min and max", ("count",), "keep count, or min and max")
-        if ranged and (self.min is None or self.max is None):
-            yield Rule("a range needs both min and max", (), "add the missing one")
+            yield _RANGE_ALONE.broken()
+        if (self.min is None) is not (self.max is None):
+            yield _BOTH_ENDS.broken()
         if self.min is not None and self.max is not None and self.min > self.max:
-            yield Rule("is above max", ("min",), "exchange min and max")
+            yield _IN_ORDER.broken()
+
+    @property
+    def most(self) -> int:
+        """The most workers at a time; one where their number is left open."""
+        return self.max or self.count or 1
 
 
 class KeepSpec(Spec):

@@ -106,7 +106,7 @@ _OUTSIDE = _URIS.format(limits=_LIMITS)
 WORKERS = Check(
     f"!has({_LIMITS}.maxWorkers) || variables.workers <= {_LIMITS}.maxWorkers",
     "asks for {asked} workers; the profile {profile} allows {most}",
-    ("spec", "workers", "count"),
+    ("spec", "workers"),
     "ask for fewer, or for another profile",
     values={
         "asked": "string(variables.workers)",
@@ -188,7 +188,10 @@ _DEEPER = (
 _RESOURCES = "params.spec.resources"
 POLICY_VARIABLES = {
     "applies": "has(object.spec.profile) && object.spec.profile == params.metadata.name",
-    "workers": "has(object.spec.workers.count) ? object.spec.workers.count : 1",
+    "workers": (
+        "has(object.spec.workers.max) ? object.spec.workers.max "
+        ": has(object.spec.workers.count) ? object.spec.workers.count : 1"
+    ),
     "gpus": (
         "variables.workers * (has(object.spec.workers.resources.gpu) "
         f"? object.spec.workers.resources.gpu : has({_RESOURCES}.gpu) ? {_RESOURCES}.gpu : 0)"
@@ -234,13 +237,14 @@ def beyond_limits(job: FineTuneJob, name: str, profile: ProfileSpec) -> list[Pro
     ]
 
 
-def waits_for_gpus(job: FineTuneJob, profile: ProfileSpec, in_use: int) -> str:
-    """Why a job within its limits cannot begin to train yet; "" when it can.
+def waits_for_gpus(job: FineTuneJob, profile: ProfileSpec, workers: int, in_use: int) -> str:
+    """Why a job within its limits cannot begin to train with so many workers; "" when it can.
 
     ``in_use``: GPUs of the other jobs of its namespace that have the profile. The API server
     cannot see those, so that only the controller holds a job to what they leave.
     """
-    most, gpus = profile.limits.max_gpus_per_namespace, _gpus(with_defaults(job, profile))
+    most = profile.limits.max_gpus_per_namespace
+    gpus = workers * _gpus_each(with_defaults(job, profile))
     if most is None or not gpus or gpus + in_use <= most:
         return ""
     return (
@@ -249,13 +253,13 @@ def waits_for_gpus(job: FineTuneJob, profile: ProfileSpec, in_use: int) -> str:
     )
 
 
-def _gpus(job: FineTuneJob) -> int:
-    return (job.spec.workers.count or 1) * (job.spec.workers.resources.gpu or 0)
+def _gpus_each(job: FineTuneJob) -> int:
+    return job.spec.workers.resources.gpu or 0
 
 
 def _beyond(job: FineTuneJob, name: str, limits: LimitsSpec) -> Iterator[Rule]:
-    namespace, workers = job.metadata.namespace, job.spec.workers.count or 1
-    gpus, together = _gpus(job), limits.max_gpus_per_namespace
+    namespace, workers = job.metadata.namespace, job.spec.workers.most
+    gpus, together = workers * _gpus_each(job), limits.max_gpus_per_namespace
     if limits.namespaces is not None and namespace not in limits.namespaces:
         yield NAMESPACES.broken(profile=name, namespace=namespace)
     if limits.max_workers is not None and workers > limits.max_workers:

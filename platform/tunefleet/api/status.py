@@ -99,8 +99,9 @@ class AttemptSummary(Document):
     """One line on an attempt that was made.
 
     ``step`` is the last one that is safe in a checkpoint (of an attempt that goes on: the last
-    one that was told). ``launched``: its Job or RayJob has been made, and is not made again.
-    ``ended`` is when that was noticed.
+    one that was told). ``workers`` is how many it was planned with, and ``placed`` how many of
+    them had a place where that is why it ended. ``launched``: its Job or RayJob has been made,
+    and is not made again. ``ended`` is when that was noticed.
     """
 
     name: str
@@ -110,6 +111,8 @@ class AttemptSummary(Document):
     message: str = ""
     step: int = 0
     resumed_from: int = 0
+    workers: int | None = None
+    placed: int | None = None
     launched: bool = False
     ended: str | None = None
 

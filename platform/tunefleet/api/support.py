@@ -34,8 +34,6 @@ REFUSED = {
 REFUSED_ON_CLUSTER = {
     "spec.serving": "remove it; `tunefleet serve` serves the job's bundle",
     "spec.budget.maxCost": "set budget.maxDuration; a cluster's prices are not known yet",
-    "spec.workers.min": REFUSED["spec.workers.min"],
-    "spec.workers.max": REFUSED["spec.workers.max"],
     "spec.model.trustRemoteCode": REFUSED["spec.model.trustRemoteCode"],
     "spec.model.method.type": REFUSED["spec.model.method.type"],
     "spec.budget.onExceeded": REFUSED["spec.budget.onExceeded"],

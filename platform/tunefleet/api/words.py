@@ -46,6 +46,7 @@ class FailureClass(StrEnum):
     HUNG = "hung"
     BUDGET = "budget"
     FENCED = "fenced"
+    UNPLACED = "unplaced"
     UNKNOWN = "unknown"
 
     @property
@@ -57,6 +58,11 @@ class FailureClass(StrEnum):
             FailureClass.HUNG,
             FailureClass.UNKNOWN,
         }
+
+    @property
+    def free(self) -> bool:
+        """Whether a cluster took or had no place: no failure of the job, however often."""
+        return self in {FailureClass.PREEMPTED, FailureClass.UNPLACED}
 
 
 class Command(StrEnum):

@@ -21,6 +21,9 @@ from tunefleet.api.words import Command, DeviceType
 from tunefleet.channel.schema import Progress
 from tunefleet.render.names import ATTEMPT_LABEL
 
+NODE_TYPE = "ray.io/node-type"
+"""The label by which KubeRay tells heads from workers."""
+
 
 class _Lenient(BaseModel):
     model_config = ConfigDict(
@@ -105,9 +108,14 @@ class JobSeen(Seen):
     status: JobStatus = JobStatus()
 
 
+class _PlanSeen(_Lenient):
+    workers: int = 0
+
+
 class _AttemptSpecSeen(_Lenient):
     number: int
     stage: Stage
+    plan: _PlanSeen | None = None
     command: Command = Command.NONE
     sequence: int = 0
 
@@ -121,17 +129,24 @@ class _AttemptStatusSeen(_Lenient):
 class AttemptSeen(Seen):
     """A FineTuneAttempt without its plan and facts.
 
-    Of the plan ``gpus`` is kept, and of the manifest ``profile``: what a profile's limits count.
+    Of the plan the number of workers is kept and ``gpus``; of the manifest ``profile``, which
+    with them is what a profile's limits count, and ``least``, the fewest workers of a range.
     """
 
     spec: _AttemptSpecSeen
     status: _AttemptStatusSeen = _AttemptStatusSeen()
     gpus: int = 0
     profile: str = ""
+    least: int | None = None
+
+
+class _WorkersWanted(_Lenient):
+    min: int | None = None
 
 
 class _Wanted(_Lenient):
     profile: str | None = None
+    workers: _WorkersWanted = _WorkersWanted()
 
 
 class _Manifest(_Lenient):
@@ -155,6 +170,7 @@ class Told(_Lenient):
     status: str
     reason: str = ""
     message: str = ""
+    last_transition_time: str | None = None
 
 
 class _RayClusterStatus(_Lenient):
@@ -296,6 +312,33 @@ class PodSeen(Seen):
         return self.metadata.labels.get(ATTEMPT_LABEL, "")
 
     @property
+    def is_worker(self) -> bool:
+        """Whether it is one of a RayCluster's workers."""
+        return self.metadata.labels.get(NODE_TYPE) == "worker"
+
+    @property
+    def is_head(self) -> bool:
+        """Whether it is a RayCluster's head."""
+        return self.metadata.labels.get(NODE_TYPE) == "head"
+
+    @property
+    def placed(self) -> bool:
+        """Whether it has a node."""
+        scheduled = self._scheduled
+        return bool(self.spec.node_name) or (scheduled is not None and scheduled.status == "True")
+
+    @property
+    def unschedulable(self) -> Told | None:
+        """In the scheduler's words, why no node has room for it; None while it is not said."""
+        told = self._scheduled
+        unplaced = told is not None and (told.status, told.reason) == ("False", "Unschedulable")
+        return told if unplaced else None
+
+    @property
+    def _scheduled(self) -> Told | None:
+        return next((c for c in self.status.conditions if c.type == "PodScheduled"), None)
+
+    @property
     def ended(self) -> bool:
         """Whether none of its containers runs or will."""
         return self.status.phase in {"Succeeded", "Failed"}
@@ -305,10 +348,12 @@ def attempt_seen(body: bytes) -> AttemptSeen:
     """A FineTuneAttempt, with what its profile counts."""
     found = AttemptSeen.model_validate_json(body)
     # The whole is read once more for what few have.
-    if b'"profile"' not in body:
+    if b'"profile"' not in body and b'"min"' not in body:
         return found
-    profile, gpus = counted(json.loads(body)["spec"])
-    return found.model_copy(update={"profile": profile, "gpus": gpus})
+    spec = json.loads(body)["spec"]
+    profile, gpus = counted(spec)
+    least = _Counted.model_validate(spec).manifest.spec.workers.min
+    return found.model_copy(update={"profile": profile, "gpus": gpus, "least": least})
 
 
 def counted(spec: Mapping[str, object]) -> tuple[str, int]:

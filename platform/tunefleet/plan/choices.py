@@ -19,24 +19,42 @@ MICRO_BATCH_CAP = {DeviceType.CPU: 16, DeviceType.MPS: 16, DeviceType.CUDA: 64}
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a job runs and how it computes there."""
+    """Where a job runs and how it computes there.
+
+    ``most``: so many workers the run may have later; its steps are cut for them.
+    """
 
     device: DeviceFacts
     precision: Precision
     workers: int
     threads: int
+    most: int
 
 
 def place(
-    job: FineTuneJob, machine: MachineFacts, frozen: Precision | None, notes: Notes
+    job: FineTuneJob,
+    machine: MachineFacts,
+    frozen: Precision | None,
+    placed: int | None,
+    notes: Notes,
 ) -> Placement:
-    """Device, precision, workers and threads. ``frozen``: the precision of a run that goes on."""
+    """Device, precision, workers and threads.
+
+    ``frozen``: the precision of a run that goes on; ``placed``: of a range of workers, how many
+    had a place.
+    """
     device = _device(job, machine, notes)
     precision = frozen or _precision(job, device, notes)
     _check_precision(precision, device, notes)
-    workers = _workers(job, device, notes)
+    workers = _workers(job, device, placed, notes)
     threads = _threads(job, machine, device, workers, notes)
-    return Placement(device, precision, workers, threads)
+    most = max(workers, job.spec.workers.most)
+    return Placement(device, precision, workers, threads, most)
+
+
+def counted_by(job: FineTuneJob) -> str:
+    """The field that says how many workers there may be."""
+    return "spec.workers.count" if job.spec.workers.max is None else "spec.workers.max"
 
 
 def _device(job: FineTuneJob, machine: MachineFacts, notes: Notes) -> DeviceFacts:
@@ -83,8 +101,14 @@ def _check_precision(precision: Precision, device: DeviceFacts, notes: Notes) ->
         )
 
 
-def _workers(job: FineTuneJob, device: DeviceFacts, notes: Notes) -> int:
+def _workers(job: FineTuneJob, device: DeviceFacts, placed: int | None, notes: Notes) -> int:
     where, asked = "spec.workers.count", job.spec.workers.count
+    least, most = job.spec.workers.min, job.spec.workers.max
+    if least is not None and most is not None:
+        chosen = most if placed is None else placed
+        why = "as many as may be" if chosen == most else "so many had a place"
+        notes.decide("spec.workers", chosen, f"of {least} to {most}: {why}")
+        return chosen
     if asked is None:
         if device.type is DeviceType.CUDA:
             notes.decide(where, device.count, f"one worker per GPU, {device.count} here")
@@ -147,12 +171,12 @@ def micro_batch(
         chosen = _chosen(batch, placement, fits, notes)
     else:
         chosen = _asked(batch, asked, notes)
-    _enough_for_all(batch, chosen, placement.workers, notes)
+    _enough_for_all(batch, chosen, placement.most, counted_by(job), notes)
     return chosen
 
 
 def _chosen(batch: int, placement: Placement, fits: Callable[[int], bool], notes: Notes) -> int:
-    cap, workers = MICRO_BATCH_CAP[placement.device.type], placement.workers
+    cap, workers = MICRO_BATCH_CAP[placement.device.type], placement.most
     within = [d for d in divisors(batch) if d <= cap]
     fitting = [d for d in within if fits(d)] or within[:1]
     shared = [d for d in fitting if batch // d >= workers] or fitting[:1]
@@ -184,17 +208,17 @@ def _asked(batch: int, asked: int, notes: Notes) -> int:
     return below
 
 
-def _enough_for_all(batch: int, micro: int, workers: int, notes: Notes) -> None:
-    pieces = batch // micro
+def _enough_for_all(batch: int, micro: int, workers: int, where: str, notes: Notes) -> None:
+    pieces, field = batch // micro, where.removeprefix("spec.")
     if workers <= pieces:
         return
     if batch >= workers:
         smaller = max(d for d in divisors(batch) if batch // d >= workers)
-        remedy = f"set microBatch: {smaller}, workers.count: {pieces} or a larger batchSize"
+        remedy = f"set microBatch: {smaller}, {field}: {pieces} or a larger batchSize"
     else:
-        remedy = f"set workers.count: {pieces} or less, or a batchSize of at least {workers}"
+        remedy = f"set {field}: {pieces} or less, or a batchSize of at least {workers}"
     notes.refuse(
-        "spec.workers.count",
+        where,
         f"{workers} workers share {some(pieces, 'micro-batch')} per step "
         f"(batchSize {batch} ÷ microBatch {micro}): some would be paid for nothing",
         remedy,

@@ -28,9 +28,13 @@ def worker_memory(job: FineTuneJob) -> str:
     return job.spec.workers.resources.memory or DEFAULT_MEMORY
 
 
-def machine_of(job: FineTuneJob, accelerator: AcceleratorSpec | None = None) -> MachineFacts:
-    """The machine that all worker pods of a job are together; a profile knows its GPUs."""
-    workers = job.spec.workers.count or 1
+def machine_of(
+    job: FineTuneJob, accelerator: AcceleratorSpec | None = None, workers: int | None = None
+) -> MachineFacts:
+    """The machine that so many worker pods of a job are together (by default as many as it may
+    have); a profile knows its GPUs.
+    """
+    workers = workers or job.spec.workers.most
     text = worker_memory(job)
     memory = workers * _bytes(text)
     if job.spec.workers.resources.gpu:

@@ -108,6 +108,7 @@ def make_plan(
     frozen: Plan | None = None,
     spent: Bill | None = None,
     rate: Rate | None = None,
+    placed: int | None = None,
 ) -> Plan:
     """Make the plan; raises ``SpecError`` with every contradiction at once.
 
@@ -115,9 +116,10 @@ def make_plan(
     stands above the stated rates. ``frozen`` is the plan of a run that goes on: its micro-batch
     and precision are kept, everything that does not touch the numbers is planned anew. ``spent``
     is what that run has spent already of the job's budget; ``rate`` a price in another form.
+    ``placed``: of a range of workers, how many had a place; without it as many as may be.
     """
     notes = Notes()
-    making = _settle(job, facts, machine, frozen, notes)
+    making = _settle(job, facts, machine, frozen, placed, notes)
     workers, price = making.placement.workers, price_microdollars_per_hour
     together = rate.together(workers) if rate else None if price is None else price * workers
     price = None if together is None else round(together / workers)
@@ -141,11 +143,16 @@ def make_plan(
 
 
 def _settle(
-    job: FineTuneJob, facts: Facts, machine: MachineFacts, frozen: Plan | None, notes: Notes
+    job: FineTuneJob,
+    facts: Facts,
+    machine: MachineFacts,
+    frozen: Plan | None,
+    placed: int | None,
+    notes: Notes,
 ) -> _Making:
     """Make every choice; raises ``SpecError`` with all that was refused."""
     _check_length(job, facts, notes)
-    placement = choices.place(job, machine, frozen.precision if frozen else None, notes)
+    placement = choices.place(job, machine, frozen.precision if frozen else None, placed, notes)
     space = _Space(job, facts, machine, placement)
     cut = frozen.micro_batch if frozen else None
     micro = choices.micro_batch(job, placement, cut, space.fits, notes)
@@ -238,7 +245,7 @@ def _check_memory(space: _Space, micro: int, parts: list[MemoryPart], notes: Not
         largest = max((p for p in parts if p.place == place), key=lambda part: part.bytes)
         what = "this machine's memory" if place == "host" else space.placement.device.name
         notes.refuse(
-            "spec.training" if place == "device" else "spec.workers.count",
+            "spec.training" if place == "device" else choices.counted_by(space.job),
             f"a worker needs about {_gib(needed)} of {what}, and {_gib(there)} are there for it "
             f"({some(space.placement.workers, 'worker')}); most of it is {largest.name}, "
             f"{_gib(largest.bytes)}",

@@ -24,7 +24,7 @@ SUBMITTER_RESOURCES = Resources(cpu=0.05, memory="512Mi")
 # Head loss must end the attempt: a head that comes back knows nothing of what ran before.
 _ANNOTATIONS = {"ray.io/disable-provisioned-head-restart": "true"}
 # A pod that is never placed would wait for ever; so long a cluster may take to come up.
-_PRE_RUNNING_SECONDS = 3600
+PRE_RUNNING_SECONDS = 3600
 
 
 def ray_job(
@@ -57,7 +57,7 @@ def ray_job(
             "backoffLimit": 0,
             "shutdownAfterJobFinishes": True,
             "ttlSecondsAfterFinished": 0,
-            "preRunningDeadlineSeconds": _PRE_RUNNING_SECONDS,
+            "preRunningDeadlineSeconds": PRE_RUNNING_SECONDS,
             "rayClusterSpec": {
                 "rayVersion": runtime.ray_version,
                 "enableInTreeAutoscaling": False,

@@ -58,8 +58,20 @@ BEYOND: dict[str, tuple[Mapping[str, object], Mapping[str, object], str, str]] =
     "too many workers": (
         {"workers": {"count": 3}},
         {"limits": {"maxWorkers": 2}},
-        "spec.workers.count",
+        "spec.workers",
         "asks for 3 workers; the profile l4 allows 2",
+    ),
+    "a range that ends above the limit": (
+        {"workers": {"min": 1, "max": 3}},
+        {"limits": {"maxWorkers": 2}},
+        "spec.workers",
+        "asks for 3 workers; the profile l4 allows 2",
+    ),
+    "the GPUs of a range's end": (
+        {"workers": {"min": 1, "max": 3}},
+        {**GPU, "limits": {"maxGpus": 2}},
+        "spec.workers",
+        "asks for 3 GPUs; the profile l4 allows 2",
     ),
     "too many GPUs, which the profile itself gives": (
         {"workers": {"count": 3}},
@@ -138,6 +150,7 @@ def test_what_is_beyond_a_limit_is_named_with_the_limit(
     [
         ({"workers": {"count": 4096}}, {}),
         ({"workers": {"count": 2}}, {**GPU, "limits": {"maxWorkers": 2, "maxGpus": 2}}),
+        ({"workers": {"min": 1, "max": 2}}, {**GPU, "limits": {"maxWorkers": 2, "maxGpus": 2}}),
         ({}, {"limits": {"locations": ["s3://team/"], "namespaces": ["team"]}}),
         ({"workers": {"resources": {"gpu": 0}}}, {**GPU, "limits": {"maxGpus": 0}}),
         (
@@ -148,6 +161,7 @@ def test_what_is_beyond_a_limit_is_named_with_the_limit(
     ids=[
         "no limits",
         "at the limits",
+        "a range that ends at the limits",
         "among the allowed",
         "no GPU asked where one is usual",
         "rights that are allowed",
@@ -190,11 +204,12 @@ def test_a_job_waits_for_what_others_of_its_namespace_have(
     workers: Mapping[str, object], in_use: int, waits: bool
 ) -> None:
     given = profile({**GPU, "limits": {"maxGpusPerNamespace": 4}})
-    told = waits_for_gpus(job({"profile": "l4", "workers": workers}), given, in_use)
+    asked = job({"profile": "l4", "workers": workers})
+    told = waits_for_gpus(asked, given, 2, in_use)
     assert told == (
         "waiting for 2 GPUs: the profile l4 allows 4 to all jobs of the namespace team, and others "
         "have 3"
         if waits
         else ""
     )
-    assert waits_for_gpus(job({"profile": "l4", "workers": workers}), profile(GPU), in_use) == ""
+    assert waits_for_gpus(asked, profile(GPU), 2, in_use) == ""

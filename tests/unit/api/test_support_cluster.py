@@ -21,8 +21,6 @@ HERE = "lies in no object store, so no cluster can read it"
 REFUSED: dict[str, tuple[Mapping[str, object], str]] = {
     "spec.serving": ({"serving": {}}, "`serving` is not supported"),
     "spec.budget.maxCost": ({"budget": {"maxCost": "1"}}, "`maxCost` is not supported"),
-    "spec.workers.min": ({"workers": {"min": 1, "max": 2}}, "`min` is not supported"),
-    "spec.workers.max": ({"workers": {"min": 1, "max": 2}}, "`max` is not supported"),
     "spec.model.trustRemoteCode": (
         {"model": {"name": "a", "trustRemoteCode": True}},
         "`trustRemoteCode: true` is not supported",
@@ -80,4 +78,5 @@ def test_every_field_that_is_not_offered_is_in_the_table() -> None:
 
 def test_what_a_laptop_cannot_do_a_cluster_can() -> None:
     rights = {"serviceAccountName": "trainer", "secretRefs": ["s3-models"]}
-    assert unsupported_on_cluster(job({"credentials": rights, "profile": "l4"})) == []
+    asked = {"credentials": rights, "profile": "l4", "workers": {"min": 1, "max": 2}}
+    assert unsupported_on_cluster(job(asked)) == []

@@ -25,7 +25,11 @@ EVENTS = (
     "waits",
     "collect_garbage",
     "stops_if_asked",
+    "some_have_no_place",
+    "a_worker_finds_no_place_again",
+    "waits_for_places",
 )
+COUNT, RANGE = {"count": 2}, {"min": 1, "max": 3}
 
 
 def a_world(**changes: object) -> World:
@@ -93,12 +97,14 @@ step = st.one_of(
     st.just(("remember", "")),
     st.booleans().map(lambda wish: ("suspend", wish)),
     st.sampled_from((-48, -1, 48)).map(lambda hours: ("clock", hours)),
+    st.integers(0, 3).map(lambda workers: ("room", workers)),
 )
 
 
 @settings(max_examples=200, deadline=None)
 @example(
     trains=True,
+    workers=COUNT,
     steps=[
         ("event", "fails"),
         ("remember", ""),
@@ -106,11 +112,40 @@ step = st.one_of(
         ("reconcile", "stale"),
     ],
 )
-@given(trains=st.booleans(), steps=st.lists(step, max_size=60))
+@example(
+    trains=False,
+    workers=RANGE,
+    steps=[
+        *[("reconcile", "fresh"), ("event", "prepare_pod_ends")] * 3,
+        ("reconcile", "fresh"),
+        ("room", 2),
+        ("event", "some_have_no_place"),
+        ("event", "waits_for_places"),
+        ("killed", 1),
+        ("remember", ""),
+        *[("reconcile", "fresh")] * 2,
+        ("event", "kuberay_cleans"),
+        ("reconcile", "stale"),
+        *[("reconcile", "fresh")] * 2,
+        ("event", "kuberay_starts"),
+        ("event", "a_worker_finds_no_place_again"),
+        ("event", "waits_for_places"),
+    ],
+)
+@given(
+    trains=st.booleans(),
+    workers=st.sampled_from([COUNT, RANGE]),
+    steps=st.lists(step, max_size=60),
+)
 def test_any_order_of_events_leads_to_the_same_end_with_one_writer_at_a_time(
-    undisturbed: dict[str, object], trains: bool, steps: list[tuple[str, object]]
+    undisturbed: dict[str, object],
+    trains: bool,
+    workers: dict[str, int],
+    steps: list[tuple[str, object]],
 ) -> None:
-    world = until_it_trains(a_world()) if trains else a_world()
+    world = a_world(workers=workers)
+    if trains:
+        until_it_trains(world)
     cached = world.copy()
     for what, how in steps:
         if what == "event":
@@ -119,6 +154,9 @@ def test_any_order_of_events_leads_to_the_same_end_with_one_writer_at_a_time(
             cached = world.copy()
         elif what == "suspend":
             world.wishes(suspend=bool(how))
+        elif what == "room":
+            assert isinstance(how, int)
+            world.room = how
         elif what == "clock":
             assert isinstance(how, int)
             world.clock_jumps(how)
@@ -137,6 +175,9 @@ def test_any_order_of_events_leads_to_the_same_end_with_one_writer_at_a_time(
     first = numbers[0]
     assert first in {0, 1}
     assert numbers == list(range(first, first + len(numbers))), "none is skipped, none is lost"
+    plans = [a["spec"]["plan"] for a in world.of("FineTuneAttempt") if "plan" in a["spec"]]
+    assert {plan["workers"] for plan in plans} <= ({1, 2, 3} if workers is RANGE else {2})
+    assert len({plan["microBatch"] for plan in plans}) == 1, "steps are cut once"
 
 
 @pytest.mark.parametrize("write", range(12))

@@ -26,8 +26,10 @@ from tunefleet.controller.jobs.decide import decide
 from tunefleet.controller.jobs.decision import Decision
 from tunefleet.controller.jobs.language import judge
 from tunefleet.controller.jobs.observe import Observed, Spec, wants_spec
+from tunefleet.controller.jobs.placing import PATIENCE_SECONDS
 from tunefleet.controller.jobs.training import LONGEST_PAUSE
 from tunefleet.controller.seen import (
+    NODE_TYPE,
     PodSeen,
     PrepareJobSeen,
     RayJobSeen,
@@ -56,15 +58,14 @@ def a_cluster_job(**changes: object) -> dict[str, object]:
         model={"uri": "s3://models/minilm"},
         data={"train": {"uri": "s3://data/reviews.csv"}},
         checkpoints={"uri": "s3://models/runs"},
-        workers={"count": 2},
-        **changes,
+        **{"workers": {"count": 2}, **changes},
     )
     return values
 
 
 @dataclass
 class World:
-    """The objects by (kind, name), and the time."""
+    """The objects by (kind, name), and the time. ``room``: so many workers find a place at once."""
 
     objects: Objects = field(default_factory=dict)
     now: datetime = datetime(2026, 11, 28, tzinfo=UTC)
@@ -73,6 +74,7 @@ class World:
     too_old: str = ""
     profile: ProfileSpec | None = None
     gpus_of_others: int = 0
+    room: int = 0
     created: list[tuple[str, str]] = field(default_factory=list)
     _uids: itertools.count[int] = field(default_factory=lambda: itertools.count(10_000))
     _versions: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
@@ -253,22 +255,61 @@ class World:
                 self.touch(key, {"result": {"phase": "Succeeded", "message": "fine"}})
 
     def kuberay_starts(self) -> None:
-        """KubeRay makes the pods of RayJobs that have none."""
+        """KubeRay makes the pods of RayJobs that have none; there is room for those that wait."""
         for ray_job in self.of("RayJob"):
             name = ray_job["metadata"]["name"]
-            if ray_job.get("status", {}).get("jobDeploymentStatus"):
+            stage = ray_job.get("status", {}).get("jobDeploymentStatus")
+            waits = ("Pod", f"{name}-head") in self.objects
+            if stage and not (waits and stage in {"Initializing", "Running"}):
                 continue
+            self._take_pods(name)
             self.touch(("RayJob", name), rayjobs.running())
-            self.put(
-                "Pod",
-                {
-                    "metadata": {
-                        "name": f"{name}-train",
-                        "labels": {"tunefleet.dev/attempt": name, "tunefleet.dev/job": "reviews"},
-                    },
-                    "status": {"phase": "Running"},
-                },
-            )
+            self._pod(f"{name}-train", name, {"phase": "Running"})
+
+    def some_have_no_place(self) -> None:
+        """KubeRay makes the pods of RayJobs that have none, more than there is room for."""
+        for ray_job in self.of("RayJob"):
+            name = ray_job["metadata"]["name"]
+            workers = _workers(ray_job)
+            if workers > self.room and not ray_job.get("status", {}).get("jobDeploymentStatus"):
+                self.touch(("RayJob", name), {"jobDeploymentStatus": "Initializing"})
+                self._pods_that_wait(name, workers, self.room)
+
+    def a_worker_finds_no_place_again(self) -> None:
+        """The node of a worker is lost, and there is no other: training stands still."""
+        name = self.training()
+        if name is not None and ("RayJob", name) in self.objects:
+            workers = _workers(self.objects["RayJob", name])
+            self._take_pods(name)
+            self._pods_that_wait(name, workers, workers - 1)
+
+    def _pods_that_wait(self, attempt: str, workers: int, placed: int) -> None:
+        stamp = self.now.strftime("%Y-%m-%dT%H:%M:%SZ")
+        self._pod(f"{attempt}-head", attempt, {"phase": "Running"}, "head")
+        for index in range(workers):
+            has = index < placed
+            told = {
+                "type": "PodScheduled",
+                "status": str(has),
+                "reason": "" if has else "Unschedulable",
+                "message": "" if has else "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.",
+                "lastTransitionTime": stamp,
+            }
+            status = {"phase": "Running" if has else "Pending", "conditions": [told]}
+            self._pod(f"{attempt}-worker-{index}", attempt, status, "worker")
+
+    def _pod(
+        self, name: str, attempt: str, status: Mapping[str, object], role: str = "worker"
+    ) -> None:
+        labels = {"tunefleet.dev/attempt": attempt, "tunefleet.dev/job": "reviews"}
+        metadata = {"name": name, "labels": {**labels, NODE_TYPE: role}}
+        spec = {"nodeName": "node"} if status["phase"] == "Running" else {}
+        self.put("Pod", {"metadata": metadata, "spec": spec, "status": status})
+
+    def _take_pods(self, attempt: str) -> None:
+        for pod in self.of("Pod"):
+            if pod["metadata"]["labels"]["tunefleet.dev/attempt"] == attempt:
+                del self.objects["Pod", pod["metadata"]["name"]]
 
     def training(self) -> str | None:
         """The attempt whose pods run and that has not ended."""
@@ -387,13 +428,17 @@ class World:
                     life: rayjobs.Life = "ends well" if well else "fails"
                     stage = "Complete" if well else "Failed"
                     self.touch(key, rayjobs.said(life, stage, self._stamp))
-                self.objects.pop(("Pod", f"{name}-train"), None)
+                self._take_pods(name)
             if key not in self.objects:
-                self.objects.pop(("Pod", f"{name}-train"), None)
+                self._take_pods(name)
 
     def waits(self) -> None:
         """A minute goes by."""
         self.now += timedelta(seconds=60)
+
+    def waits_for_places(self) -> None:
+        """Longer goes by than places are waited for."""
+        self.now += timedelta(seconds=PATIENCE_SECONDS + 1)
 
     def goes_on_to_its_end(self, limit: int = 400) -> None:
         """Everybody does their part until nothing has changed for longer than any pause."""
@@ -418,6 +463,11 @@ def _kept(read: Callable[[bytes], SeenT], body: Mapping[str, object]) -> SeenT:
     """An object as a cache gives it out."""
     seen = read(json.dumps(body).encode())
     return type(seen).unpacked(seen.packed())
+
+
+def _workers(ray_job: Mapping[str, Any]) -> int:
+    (group,) = ray_job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    return int(group["replicas"])
 
 
 def _pods(world: Objects, attempt: str) -> tuple[PodSeen, ...]:

@@ -7,6 +7,7 @@ import pytest
 from tests.faults.matrix import KINDS
 from tests.faults.troubles import troubles
 from tests.unit.house.tree import ROOT
+from tunefleet.controller.jobs.placing import PATIENCE_SECONDS
 from tunefleet.storage.connect import TRY_SECONDS, Patience
 from tunefleet.train.process import HANG_FLOOR_SECONDS
 
@@ -33,3 +34,4 @@ def test_the_deadlines_are_those_of_the_code() -> None:
     for seconds in (long, TRY_SECONDS, long + TRY_SECONDS, short, short + TRY_SECONDS):
         assert f"{seconds} s" in deadlines
     assert f"at least {HANG_FLOOR_SECONDS:.0f} s" in deadlines
+    assert f"{PATIENCE_SECONDS:.0f} s; then the attempt ends" in deadlines

@@ -14,6 +14,7 @@ from tunefleet.api.errors import SpecError
 from tunefleet.api.job import FineTuneJob
 from tunefleet.api.words import DeviceType, Precision
 from tunefleet.plan.document import Plan
+from tunefleet.plan.nodes import machine_of
 from tunefleet.plan.planner import PAD_MULTIPLE, make_plan
 from tunefleet.plan.time import measured_flops
 
@@ -248,6 +249,38 @@ def test_what_was_written_was_not_decided(path: str, value: object) -> None:
 def test_lora_at_the_default_rate_is_warned_about() -> None:
     plan = make_plan(a_job(model__method={"type": "lora"}), some_facts(), a_machine())
     assert any("higher learning rate" in text for text in plan.warnings)
+
+
+# -- a range of workers ----------------------------------------------------------------------
+
+
+def ranged(placed: int | None = None, frozen: Plan | None = None, **changes: object) -> Plan:
+    """A plan on a cluster, for one to six workers or for those that had a place."""
+    job = a_job(workers={"min": 1, "max": 6, "resources": {"memory": "8Gi"}}, **changes)
+    machine = machine_of(job, workers=placed)
+    return make_plan(job, some_facts(), machine, frozen=frozen, placed=placed)
+
+
+def test_a_range_is_planned_for_as_many_as_may_be_and_says_so() -> None:
+    plan = ranged()
+    assert plan.workers == 6
+    assert reason_of(plan, "spec.workers") == "of 1 to 6: as many as may be"
+    assert "spec.workers.count" not in {decision.field for decision in plan.decisions}
+
+
+@pytest.mark.parametrize("placed", [1, 2, 5])
+def test_fewer_workers_take_the_same_micro_batches_and_each_as_much_memory(placed: int) -> None:
+    asked = ranged()
+    fewer = ranged(placed, asked)
+    assert fewer.workers == placed
+    assert reason_of(fewer, "spec.workers") == "of 1 to 6: so many had a place"
+    numbers = {"micro_batch", "micro_batches_per_step", "window_steps", "total_steps", "precision"}
+    assert fewer.model_dump(include=numbers) == asked.model_dump(include=numbers)
+    each = {"threads_per_worker", "memory", "memory_available"}
+    assert fewer.model_dump(include=each) == asked.model_dump(include=each)
+    # Where nothing was planned before, steps are cut for the most all the same.
+    assert ranged(placed).micro_batch == asked.micro_batch
+    assert asked.micro_batches_per_step >= 6
 
 
 # -- cost, going on, purity ------------------------------------------------------------------

@@ -39,6 +39,11 @@ def refused(**changes: object) -> str:
             id="more workers than units in a batch",
         ),
         pytest.param(
+            {"training__microBatch": 16, "workers": {"min": 1, "max": 3}},
+            ["spec.workers.max", "3 workers share 2 micro-batches", "workers.max: 2"],
+            id="a range that ends above the micro-batches",
+        ),
+        pytest.param(
             {"workers__resources__gpu": 1},
             ["spec.workers.resources.gpu", "this machine has none", "remove gpu"],
             id="a GPU where there is none",

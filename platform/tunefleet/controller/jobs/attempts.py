@@ -32,6 +32,7 @@ def summary(attempt: AttemptSeen, before: JobStatus) -> AttemptSummary:
         phase=phase,
         step=safe or 0,
         resumed_from=result.resumed_from if result else 0,
+        workers=attempt.spec.plan.workers if attempt.spec.plan else None,
     )
     if known is None:
         return fresh
@@ -41,13 +42,16 @@ def summary(attempt: AttemptSeen, before: JobStatus) -> AttemptSummary:
 
 
 def in_vain(attempts: Sequence[AttemptSummary]) -> int:
-    """Failures in a row, up to the newest, that left no new checkpoint; preemption is free."""
+    """Failures in a row, up to the newest, that left no new checkpoint; preemption is free.
+
+    One that ended for want of a place had none to leave a checkpoint in: it is no end of a row.
+    """
+    placed = [a for a in attempts if a.failure is not FailureClass.UNPLACED]
     count = 0
-    reached = attempts[-1].step
-    for attempt in reversed(attempts):
-        if attempt.number == 0 or attempt.step != reached:
+    for attempt in reversed(placed):
+        if attempt.number == 0 or attempt.step != placed[-1].step:
             break
-        count += attempt.failure is not FailureClass.PREEMPTED
+        count += attempt.failure is None or not attempt.failure.free
     return count
 
 

@@ -171,7 +171,9 @@ class Deciding:
         """The newest attempt's line, now that it has ended."""
         result = attempt.status.result
         last = story.attempts[-1]
-        phase = result.phase if result is not None else Phase.FAILED
+        unplaced = why is not None and why.failure is FailureClass.UNPLACED
+        unsaid = Phase.STOPPED if unplaced else Phase.FAILED
+        phase = result.phase if result is not None else unsaid
         story.attempts[-1] = last.model_copy(
             update={
                 "phase": phase.value,

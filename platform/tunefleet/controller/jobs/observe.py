@@ -182,6 +182,8 @@ def wants_spec(observed: Observed) -> bool:
         return False
     if newest is None or newest.status.result is not None:
         return True
+    if any(a.number == newest.spec.number and a.ended for a in seen.status.attempts):
+        return True
     ray_job = observed.ray_jobs.get(newest.name)
     child = observed.prepare_job if newest.spec.stage is Stage.PREPARE else ray_job
     if child is None or (ray_job is not None and ray_job.ended):

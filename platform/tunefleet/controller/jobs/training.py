@@ -14,9 +14,9 @@ from tunefleet.api.digest import job_values
 from tunefleet.api.errors import TunefleetError
 from tunefleet.api.job import FineTuneJob
 from tunefleet.api.profile import waits_for_gpus
-from tunefleet.api.status import ConditionType, JobPhase, Reason
+from tunefleet.api.status import AttemptSummary, ConditionType, JobPhase, Reason
 from tunefleet.api.words import FailureClass, Phase
-from tunefleet.controller.jobs import evidence, preparing, queueing, silence
+from tunefleet.controller.jobs import evidence, placing, preparing, queueing, silence
 from tunefleet.controller.jobs.attempts import in_vain, waited_since
 from tunefleet.controller.jobs.decision import Create, Deciding, Decision, Delete, manifest_of
 from tunefleet.controller.jobs.evidence import Evidence
@@ -78,10 +78,29 @@ def train(here: Deciding, attempt: AttemptSeen) -> Decision:
     if begun and silence.beheaded(found, pods):
         return _without_a_head(here, story, attempt)
     _follow(here, story, attempt, found)
+    short = None if found.spec.suspend else placing.shortage(attempt, pods, here.now)
+    if short is not None:
+        return _short(here, story, attempt, short)
     # No event tells that a pod should have gone by now.
     if any(pod.going and not pod.ended for pod in pods):
         return here.told(story, again=PODS_SECONDS)
     return here.told(story, again=None if observed.place is None else PLACE_SECONDS)
+
+
+def _short(here: Deciding, story: Story, attempt: AttemptSeen, short: placing.Shortage) -> Decision:
+    """Wait for places; then say that this attempt is over, and do the rest when that is known.
+
+    Said first and done later, so that how many had a place is not lost with their pods.
+    """
+    if short.wait > 0:
+        patience = f"{placing.PATIENCE_SECONDS:.0f} s"
+        story.message += f"; after {patience} it is gone on with {_some(short.placed)}"
+        return here.told(story, again=short.wait + 0.5)
+    here.end(story, attempt, Evidence(FailureClass.UNPLACED, short.why))
+    story.attempts[-1] = story.attempts[-1].model_copy(update={"placed": short.placed})
+    story.phase, story.reason = JobPhase.LAUNCHING, Reason.RETRYING
+    story.message = _ended(story.attempts[-1])
+    return here.told(story, again=1.0)
 
 
 def _with_result(
@@ -96,6 +115,10 @@ def _with_result(
         story.phase, story.reason = JobPhase.STOPPED, Reason.STOPPED
         story.message = result.message
         return here.told(here.end(story, attempt))
+    last = story.attempts[-1]
+    if last.failure is FailureClass.UNPLACED:
+        # Its own word came while its pods were taken away, and is of no weight.
+        return _again(here, story, attempt, Evidence(last.failure, last.message))
     if result.phase is Phase.STOPPED:
         # What was told at its end stands: the Workload goes with its RayJob.
         told = story.attempts[-1].message or queueing.taken(here.observed.workload)
@@ -168,7 +191,7 @@ def _again(here: Deciding, story: Story, attempt: AttemptSeen, why: Evidence) ->
     """Try again where that can help and is allowed; else fail."""
     here.end(story, attempt, why)
     number = attempt.spec.number
-    free = why.failure is FailureClass.PREEMPTED
+    free = why.failure.free
     smaller = _smaller(here, story, why)
     # A newer attempt has the run, and the cluster knows of none: its memory was put back to
     # earlier. Numbers are counted on until storage knows of none that is higher.
@@ -178,14 +201,14 @@ def _again(here: Deciding, story: Story, attempt: AttemptSeen, why: Evidence) ->
         return here.fail(story, Reason.ATTEMPT_FAILED, message, why.failure)
     vain = in_vain(story.attempts)
     allowed = here.job.spec.retry.max_failures if here.job is not None else 0
-    if vain > allowed:
+    if vain > allowed and not free:
         message = (
             f"{vain} attempts failed without a new checkpoint (retry.maxFailures: {allowed}); "
             f"the last one ({why.failure}): {why.message}"
         )
         return here.fail(story, Reason.TOO_MANY_FAILURES, message, why.failure)
     story.phase, story.reason = JobPhase.LAUNCHING, Reason.RETRYING
-    story.message = f"attempt {number} ended ({why.failure}): {why.message}; trying again"
+    story.message = _ended(story.attempts[-1])
     wait = _wait_for_the_last(here, story, attempt, pause=0.0 if free else _pause(vain))
     if wait is not None:
         return wait
@@ -199,6 +222,15 @@ def _again(here: Deciding, story: Story, attempt: AttemptSeen, why: Evidence) ->
     return _next(here, story, number=number + 1, before=before, micro_batch=smaller)
 
 
+def _ended(last: AttemptSummary) -> str:
+    """That an attempt ended, and why it is not the last."""
+    return f"attempt {last.number} ended ({last.failure}): {last.message}; trying again"
+
+
+def _some(workers: int) -> str:
+    return f"{workers} worker(s)"
+
+
 def _pause(vain: int) -> float:
     return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** max(0, vain - 1))
 
@@ -207,14 +239,17 @@ def _wait_for_the_last(
     here: Deciding, story: Story, attempt: AttemptSeen, *, pause: float
 ) -> Decision | None:
     """Wait until the last attempt can write no more; None when that is so."""
-    waited = waited_since(story.attempts[-1].ended, here.now)
+    last = story.attempts[-1]
+    waited = waited_since(last.ended, here.now)
+    # One that was ended for want of a place does not end by itself.
+    linger = 0.0 if last.failure is FailureClass.UNPLACED else LINGER_SECONDS
     found = here.observed.ray_jobs.get(attempt.name)
     pods = here.observed.pods.get(attempt.name, ())
     if found is not None and not found.ended and not found.going:
         never = silence.beheaded(found, pods) or silence.lost(found, pods, here.now, begun=True)
-        if waited < LINGER_SECONDS and not never:
+        if waited < linger and not never:
             story.message += " when its RayJob has ended"
-            return here.told(story, again=LINGER_SECONDS - waited + 0.5)
+            return here.told(story, again=linger - waited + 0.5)
         return here.told(story, delete=Delete.of(RAY_JOBS, found), again=PODS_SECONDS)
     left = [pod for pod in pods if not silence.gone(pod, here.now)]
     if left:
@@ -256,7 +291,9 @@ def _next(
     assert observed.facts is not None
     if job is None:
         return here.refuse()
-    held = waits_for_gpus(job, here.profile, observed.gpus_of_others) if here.profile else ""
+    placed = placing.next_number(story.attempts)
+    workers, profile = placed or job.spec.workers.most, here.profile
+    held = waits_for_gpus(job, profile, workers, observed.gpus_of_others) if profile else ""
     if held:
         story.phase, story.reason, story.message = JobPhase.PENDING, Reason.NAMESPACE_LIMIT, held
         story.accepted = ("False", Reason.NAMESPACE_LIMIT, held)
@@ -264,8 +301,8 @@ def _next(
     if micro_batch is not None:
         job, before = _with_micro_batch(job, micro_batch), None
     try:
-        machine = machine_of(job, here.profile.accelerator if here.profile else None)
-        plan = make_plan(job, observed.facts, machine, frozen=before)
+        machine = machine_of(job, profile.accelerator if profile else None, workers)
+        plan = make_plan(job, observed.facts, machine, frozen=before, placed=placed)
     except TunefleetError as error:
         message = " ".join(str(error).split())
         return here.fail(story, Reason.PLAN_REFUSED, message, FailureClass.USER)
@@ -282,8 +319,10 @@ def _next(
     if story.reason is Reason.LAUNCHING:
         story.message = (
             f"attempt {number}: {plan.total_steps:,} steps of {plan.batch_size} on "
-            f"{plan.workers} worker(s)"
+            f"{_some(plan.workers)}"
         )
+    elif job.spec.workers.max is not None:
+        story.message += f", on {_some(plan.workers)}"
     return here.told(story, create=here.attempt(job, spec))
 
 

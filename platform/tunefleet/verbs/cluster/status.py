@@ -168,8 +168,8 @@ class JobStatusResult(Document):
             Section(
                 "attempts",
                 [_attempt_row(each) for each in self.attempts],
-                ("attempt", "phase", "safe step", "resumed from", "failure", "message"),
-                frozenset({2, 3}),
+                ("attempt", "phase", "workers", "safe step", "resumed from", "failure", "message"),
+                frozenset({2, 3, 4}),
             ),
             Section(
                 "metrics",
@@ -185,6 +185,7 @@ def _attempt_row(attempt: AttemptSummary) -> tuple[str, ...]:
     return (
         str(attempt.number),
         attempt.phase,
+        str(attempt.workers or ""),
         f"{attempt.step:,}",
         f"{attempt.resumed_from:,}" if attempt.resumed_from else "",
         attempt.failure.value if attempt.failure else "",
