@@ -68,11 +68,10 @@ def told_on_a_laptop(body: Mapping[str, object]) -> set[tuple[str, str]]:
     """Field and sentence of everything that is wrong with a job, for whoever wrote it."""
     problems: list[Problem] = []
     try:
-        parse(json.dumps(body), "job.yaml")
+        # As `submit` does: what a cluster alone can do is nothing wrong.
+        parse(json.dumps(body), "job.yaml", refused=unsupported_on_cluster)
     except SpecError as error:
         problems += error.problems
-    else:
-        problems += unsupported_on_cluster(FineTuneJob.model_validate(body))
     return {(each.where, in_one_line(each.message, each.remedy)) for each in problems}
 
 

@@ -374,6 +374,33 @@ def test_a_job_that_is_suspended_while_its_pods_wait_is_not_waited_for() -> None
     assert status(world)["phase"] == "Succeeded"
 
 
+def test_a_job_that_is_resumed_while_its_rayjob_still_goes_keeps_its_retries() -> None:
+    world = World()
+    world.put("FineTuneJob", a_cluster_job(retry={"maxFailures": 1}))
+    until_it_trains(world)
+    world.fails()
+    while len(world.of("RayJob")) < 2:
+        world.reconcile()
+        world.kuberay_cleans()
+        world.waits()
+    name = world.of("RayJob")[1]["metadata"]["name"]
+    world.kuberay_starts()
+    going = world.of("RayJob")[1]
+    world.wishes(suspend=True)
+    world.reconcile()
+    assert status(world)["phase"] == "Suspended"
+    # Its finalizer holds it: KubeRay still stops what was submitted.
+    going["metadata"]["deletionTimestamp"] = "2026-11-28T00:00:00Z"
+    world.objects["RayJob", name] = going
+    world.wishes(suspend=False)
+    for _ in range(4):
+        world.reconcile()
+    assert status(world)["phase"] == "Launching"
+    del world.objects["RayJob", name]
+    world.goes_on_to_its_end()
+    assert status(world)["phase"] == "Succeeded"
+
+
 def test_a_job_that_is_suspended_before_it_began_prepares_nothing() -> None:
     world = a_world()
     world.wishes(suspend=True)

@@ -364,7 +364,8 @@ def test_a_driver_that_fails_while_its_pods_are_taken_away_is_not_counted() -> N
         world.reconcile()
         world.kuberay_cleans()
     assert workers(world) == [3, 2]
-    assert status(world)["attempts"][1]["failure"] == "unplaced"
+    told = status(world)["attempts"][1]
+    assert (told["phase"], told["failure"]) == ("Stopped", "unplaced")
 
 
 @pytest.mark.parametrize("look", range(4))

@@ -171,9 +171,9 @@ class Deciding:
         """The newest attempt's line, now that it has ended."""
         result = attempt.status.result
         last = story.attempts[-1]
-        unplaced = why is not None and why.failure is FailureClass.UNPLACED
-        unsaid = Phase.STOPPED if unplaced else Phase.FAILED
-        phase = result.phase if result is not None else unsaid
+        phase = result.phase if result is not None else Phase.FAILED
+        if why is not None and why.failure is FailureClass.UNPLACED:
+            phase = Phase.STOPPED
         story.attempts[-1] = last.model_copy(
             update={
                 "phase": phase.value,

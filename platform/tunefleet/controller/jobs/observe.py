@@ -182,6 +182,7 @@ def wants_spec(observed: Observed) -> bool:
         return False
     if newest is None or newest.status.result is not None:
         return True
+    # What was told to be over is followed by the next, though its RayJob may still be there.
     if any(a.number == newest.spec.number and a.ended for a in seen.status.attempts):
         return True
     ray_job = observed.ray_jobs.get(newest.name)
