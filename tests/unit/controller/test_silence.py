@@ -151,7 +151,6 @@ class Silent(World):
             self.kuberay_starts()
         self.progresses()
         self.touch(("RayJob", self.first), {"rayClusterName": CLUSTER})
-        # Under another name KubeRay does not take it away: nobody does.
         pod = self.objects.pop(("Pod", f"{self.first}-train"))
         pod["metadata"]["name"] = f"{self.first}-head"
         pod["metadata"]["labels"] |= HEAD
@@ -159,12 +158,22 @@ class Silent(World):
         self.objects["Pod", f"{self.first}-head"] = pod
         self.reconcile()
 
+    def _take_pods(self, attempt: str) -> None:
+        """Of the pods on a silent node nobody does take one away."""
+        stay = {key: pod for key, pod in self.objects.items() if _on_its_node(key[0], pod)}
+        super()._take_pods(attempt)
+        self.objects |= stay
+
     def falls_silent(self) -> None:
         self.head["status"]["conditions"] = [MARKED]
 
     def is_taken_off(self) -> None:
         self.head["metadata"]["deletionTimestamp"] = stamp(self.now + timedelta(seconds=20))
         self.head["status"]["conditions"] = [MARKED, TAKEN_OFF]
+
+
+def _on_its_node(kind: str, found: dict[str, Any]) -> bool:
+    return kind == "Pod" and found.get("spec", {}).get("nodeName") == "node-7"
 
 
 @pytest.fixture
