@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from tests.cluster.api import MERGE, Api, administrator
 from tests.cluster.players import Players, players
@@ -23,6 +24,7 @@ from tests.unit.controller.world import World, a_cluster_job
 from tunefleet.controller.kinds import RAY_JOBS
 
 _SECONDS = 240
+_PATIENCE_SECONDS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +110,24 @@ def lived(cluster: Cluster, namespace: str, life: Life) -> list[Status]:
 def _statuses(stage: Stage, body: Mapping[str, object]) -> Iterator[Mapping[str, Any]]:
     """Every status of the RayJob, which is made as soon as somebody looks."""
     path = RAY_JOBS.path(stage.namespace)
-    # From whatever the server has: there is none in this namespace yet.
-    query = {"watch": "1", "resourceVersion": "0", "timeoutSeconds": str(_SECONDS)}
-    with stage.api.client.stream("GET", path, params=query, timeout=_SECONDS) as reply:
-        answer = stage.api.call("POST", path, body)
-        assert answer.code == 201, answer.message
-        for line in reply.iter_lines():
-            event = json.loads(line)
-            assert event["type"] != "ERROR", event["object"]
-            yield event["object"].get("status", {})
+    made = stage.api.call("POST", path, body)
+    assert made.code == 201, made.message
+    yield {}
+    version = cast("Mapping[str, str]", made.body["metadata"])["resourceVersion"]
+    query = {"watch": "1", "resourceVersion": version, "timeoutSeconds": str(_SECONDS)}
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        with stage.api.client.stream("GET", path, params=query, timeout=_SECONDS) as reply:
+            if reply.status_code == 200:
+                for line in reply.iter_lines():
+                    event = json.loads(line)
+                    assert event["type"] != "ERROR", event["object"]
+                    yield event["object"].get("status", {})
+                return
+            said = reply.read().decode()
+        # A kind that was defined a moment ago is not watched yet. Nothing is missed meanwhile.
+        assert time.monotonic() < deadline, said
+        time.sleep(0.2)
 
 
 def _normal(status: Mapping[str, Any], namespace: str) -> Status:
