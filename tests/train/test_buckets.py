@@ -85,7 +85,6 @@ def test_the_sum_is_that_of_the_whole(tables: list[torch.Tensor]) -> None:
     found, travelled = added_up(tables)
     assert travelled <= ROWS + ROWS * WIDTH
     for bucket in found:
-        assert bucket.table is not None
         assert torch.equal(bucket.table, expected)
         torch.testing.assert_close(bucket.norm(), torch.linalg.vector_norm(expected))
         bucket.scale(0.5)
@@ -97,7 +96,7 @@ def test_the_sum_is_that_of_the_whole(tables: list[torch.Tensor]) -> None:
 def test_what_is_not_a_number_reaches_everybody() -> None:
     found, _ = added_up([a_table(r3=float("nan")), a_table(r1=1)])
     for bucket in found:
-        assert bucket.table is not None and bool(bucket.table[3].isnan().all())
+        assert bool(bucket.table[3].isnan().all())
         assert bool(bucket.norm().isnan())
         bucket.zero()
         assert not bucket.flat.any()

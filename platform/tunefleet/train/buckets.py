@@ -52,7 +52,7 @@ class Bucket:
         self.flat.mul_(factor)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class EmbeddingBucket(Bucket):
     """The gradient of one embedding, ``table`` [rows, width].
 
@@ -61,13 +61,12 @@ class EmbeddingBucket(Bucket):
     to the next, so that a run that goes on adds up in the same order.
     """
 
-    table: torch.Tensor | None = None
+    table: torch.Tensor
     rows: torch.Tensor | None = None
     packed: torch.Tensor | None = None
 
     def send(self, group: Group) -> None:
         """Start adding up the rows that anybody touched; waits to be told which."""
-        assert self.table is not None
         # Bytes, because the sum of a row's small numbers may be zero, and its length too.
         touched = self.table.view(torch.uint8).any(dim=1).to(torch.int32)
         group.sum(touched)
@@ -86,7 +85,7 @@ class EmbeddingBucket(Bucket):
 
     def zero(self) -> None:
         """Start a step."""
-        if self.table is None or self.rows is None:
+        if self.rows is None:
             self.flat.zero_()
         else:
             self.table.index_fill_(0, self.rows, 0)
@@ -107,5 +106,5 @@ class EmbeddingBucket(Bucket):
             self._write()
 
     def _write(self) -> None:
-        if self.table is not None and self.rows is not None and self.packed is not None:
+        if self.rows is not None and self.packed is not None:
             self.table.index_copy_(0, self.rows, self.packed)

@@ -87,10 +87,11 @@ class GradientBuckets:
                 self._hooks.append(hook)
         (first, *others) = members
         # On a device the network is faster than asking it which rows are not zero.
-        if others or id(first) not in self._embeddings or first.device.type != "cpu":
-            self._buckets.append(Bucket(flat, len(members)))
-        else:
+        alone = not others and id(first) in self._embeddings and first.device.type == "cpu"
+        if alone and first.grad is not None:
             self._buckets.append(EmbeddingBucket(flat, 1, table=first.grad))
+        else:
+            self._buckets.append(Bucket(flat, len(members)))
 
     def zero(self) -> None:
         """Start a step."""
