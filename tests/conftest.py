@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.testbed.s3 import S3Server, binary, s3_server
+
+# A busy machine is no error of what is tested.
+settings.register_profile("tunefleet", deadline=None)
+settings.load_profile("tunefleet")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

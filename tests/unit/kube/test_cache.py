@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tunefleet.kube.cache import Cache, Name
@@ -27,7 +27,6 @@ class Thing:
         return cls(**json.loads(body))
 
 
-@settings(deadline=None)
 @given(
     steps=st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["gone", None, "one", "two"])))
 )
