@@ -345,14 +345,14 @@ class PodSeen(Seen):
 
 
 def attempt_seen(body: bytes) -> AttemptSeen:
-    """A FineTuneAttempt, with what its profile counts."""
+    """A FineTuneAttempt, with what its profile counts and the fewest workers of its range."""
     found = AttemptSeen.model_validate_json(body)
     # The whole is read once more for what few have.
     if b'"profile"' not in body and b'"min"' not in body:
         return found
     spec = json.loads(body)["spec"]
     profile, gpus = counted(spec)
-    least = _Counted.model_validate(spec).manifest.spec.workers.min
+    least = _Manifest.model_validate(spec.get("manifest", {})).spec.workers.min
     return found.model_copy(update={"profile": profile, "gpus": gpus, "least": least})
 
 

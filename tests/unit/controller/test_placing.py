@@ -233,7 +233,7 @@ def test_a_job_goes_on_with_those_that_had_a_place_and_it_is_no_failure() -> Non
     told = str(status(world)["message"])
     assert "3 of 5 pods run" in told
     assert FULL in told
-    assert "after 300 s it is gone on with 2 worker(s)" in told
+    assert "after 300 s it is gone on with 2 workers" in told
     gone_on_with(world)
     assert workers(world) == [4, 2]
     first, second = status(world)["attempts"][1:]
@@ -255,7 +255,7 @@ def test_the_next_attempt_is_told_with_its_number_of_workers() -> None:
         told.append(str(status(world)["message"]))
         world.kuberay_cleans()
     assert told[0].endswith(f"{FULL}; trying again")
-    assert told[-1].endswith(f"{FULL}; trying again, on 2 worker(s)")
+    assert told[-1].endswith(f"{FULL}; trying again, on 2 workers")
 
 
 def test_micro_batches_and_precision_stay_and_the_plan_says_why() -> None:

@@ -189,12 +189,10 @@ def wants_spec(observed: Observed) -> bool:
     child = observed.prepare_job if newest.spec.stage is Stage.PREPARE else ray_job
     if child is None or (ray_job is not None and ray_job.ended):
         return True
-    # An attempt may end whose RayJob does not: it was told so, or its pods go or are gone.
-    told = [each for each in seen.status.attempts if each.number == newest.spec.number]
+    # An attempt may end whose RayJob does not: its pods go or are gone.
     pods = observed.pods.get(newest.name, ())
     headless = ray_job is not None and beheaded(ray_job, pods)
-    ended = any(each.ended is not None for each in told)
-    return ended or headless or any(pod.going for pod in pods)
+    return headless or any(pod.going for pod in pods)
 
 
 def _kept(job: FineTuneJob | None, problems: Sequence[Problem], frozen: AttemptSpec) -> Spec:

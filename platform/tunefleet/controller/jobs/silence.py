@@ -15,8 +15,8 @@ from tunefleet.controller.seen import PodSeen, RayJobSeen
 
 # Nobody ends a pod of a silent node: after so long storage's fence is what keeps order.
 GHOST_SECONDS = 600.0
-# KubeRay's, on every pod of a RayCluster; the pod that submits has none of them.
-_CLUSTER, _PART = "ray.io/cluster", "ray.io/node-type"
+# KubeRay's, on every pod of a RayCluster; the pod that submits does not have it.
+_CLUSTER = "ray.io/cluster"
 _NAMED = 3
 
 
@@ -58,9 +58,7 @@ def beheaded(ray_job: RayJobSeen, pods: Sequence[PodSeen]) -> bool:
     return (
         ray_job.status.job_deployment_status == "Running"
         and bool(ray_job.status.ray_cluster_name)
-        and not any(
-            pod.metadata.labels.get(_PART) == "head" and _of_cluster(pod, ray_job) for pod in pods
-        )
+        and not any(pod.is_head and _of_cluster(pod, ray_job) for pod in pods)
     )
 
 

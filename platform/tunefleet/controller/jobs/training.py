@@ -26,6 +26,7 @@ from tunefleet.controller.seen import AttemptSeen, RayJobSeen
 from tunefleet.controller.versions import OLDEST_KUBERAY
 from tunefleet.plan.document import Plan
 from tunefleet.plan.nodes import machine_of
+from tunefleet.plan.notes import some
 from tunefleet.plan.planner import make_plan
 from tunefleet.render.ray_job import ray_job
 
@@ -94,7 +95,7 @@ def _short(here: Deciding, story: Story, attempt: AttemptSeen, short: placing.Sh
     """
     if short.wait > 0:
         patience = f"{placing.PATIENCE_SECONDS:.0f} s"
-        story.message += f"; after {patience} it is gone on with {_some(short.placed)}"
+        story.message += f"; after {patience} it is gone on with {some(short.placed, 'worker')}"
         return here.told(story, again=short.wait + 0.5)
     here.end(story, attempt, Evidence(FailureClass.UNPLACED, short.why))
     story.attempts[-1] = story.attempts[-1].model_copy(update={"placed": short.placed})
@@ -227,10 +228,6 @@ def _ended(last: AttemptSummary) -> str:
     return f"attempt {last.number} ended ({last.failure}): {last.message}; trying again"
 
 
-def _some(workers: int) -> str:
-    return f"{workers} worker(s)"
-
-
 def _pause(vain: int) -> float:
     return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** max(0, vain - 1))
 
@@ -319,10 +316,10 @@ def _next(
     if story.reason is Reason.LAUNCHING:
         story.message = (
             f"attempt {number}: {plan.total_steps:,} steps of {plan.batch_size} on "
-            f"{_some(plan.workers)}"
+            f"{some(plan.workers, 'worker')}"
         )
     elif job.spec.workers.max is not None:
-        story.message += f", on {_some(plan.workers)}"
+        story.message += f", on {some(plan.workers, 'worker')}"
     return here.told(story, create=here.attempt(job, spec))
 
 
