@@ -339,6 +339,27 @@ def test_a_worker_whose_node_was_lost_and_that_finds_no_other_is_done_without() 
     assert status(world)["phase"] == "Succeeded"
 
 
+@pytest.mark.parametrize("wish", ["suspend", "cancel"])
+def test_a_stop_does_not_wait_for_a_save_while_a_worker_has_no_place(wish: str) -> None:
+    world = launched(a_world(failures=0))
+    world.kuberay_starts()
+    world.progresses()
+    world.reconcile()
+    world.a_worker_finds_no_place_again()
+    world.wishes(**{wish: True})
+    for _ in range(3):
+        world.reconcile()
+        world.kuberay_cleans()
+    told = status(world)
+    assert told["phase"] == ("Suspended" if wish == "suspend" else "Stopped")
+    assert "has no place (0/3 nodes are available" in told["attempts"][-1]["message"]
+    assert world.of("RayJob") == []
+    if wish == "suspend":
+        world.wishes(suspend=False)
+        world.goes_on_to_its_end()
+        assert status(world)["phase"] == "Succeeded", "and it is no failure that is counted"
+
+
 def test_without_a_checkpoint_in_between_the_number_only_falls() -> None:
     world = launched(a_world(failures=1000, min=1, max=4))
     for turn in range(40):

@@ -14,7 +14,7 @@ from datetime import datetime
 
 from tunefleet.api.status import AttemptSummary
 from tunefleet.controller.jobs.attempts import waited_since
-from tunefleet.controller.seen import AttemptSeen, PodSeen
+from tunefleet.controller.seen import AttemptSeen, PodSeen, Told
 
 # An autoscaler takes two to four minutes for a node with a GPU; for longer than that, workers that
 # have a place are paid for and do nothing.
@@ -54,13 +54,27 @@ def shortage(attempt: AttemptSeen, pods: Sequence[PodSeen], now: datetime) -> Sh
             return None
         waited.append(waited_since(told.last_transition_time, now))
     told = without[0].unschedulable
-    said = " ".join(told.message.split())[:_TOLD] if told is not None else ""
+    said = _said(told) if told is not None else ""
     return Shortage(
         placed,
         PATIENCE_SECONDS - min(waited),
         f"{placed} of {plan.workers} workers had a place after {PATIENCE_SECONDS:.0f} s; "
         f"{without[0].name}: {said}",
     )
+
+
+def halted(pods: Sequence[PodSeen]) -> str:
+    """Why an attempt that has trained cannot now, and has nothing to save; "" where it can.
+
+    Workers train all together: what they held beyond the last checkpoint went with the one that
+    is missing.
+    """
+    missing = [pod for pod in pods if pod.is_worker and not (pod.placed or pod.going or pod.ended)]
+    if not missing:
+        return ""
+    told = missing[0].unschedulable
+    said = f" ({_said(told)})" if told is not None else ""
+    return f"{missing[0].name} has no place{said}, so that there was nothing to save"
 
 
 def next_number(attempts: Sequence[AttemptSummary]) -> int | None:
@@ -70,3 +84,7 @@ def next_number(attempts: Sequence[AttemptSummary]) -> int | None:
         return last.placed
     reached = max((attempt.step for attempt in earlier), default=0)
     return None if last.step > reached else last.workers
+
+
+def _said(told: Told) -> str:
+    return " ".join(told.message.split())[:_TOLD]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from tunefleet.api.attempt import Stage
 from tunefleet.api.status import JobPhase, Reason
 from tunefleet.api.words import Command, FailureClass, Phase
-from tunefleet.controller.jobs import silence
+from tunefleet.controller.jobs import placing, silence
 from tunefleet.controller.jobs.decision import Ask, Deciding, Decision, Delete
 from tunefleet.controller.jobs.evidence import Evidence
 from tunefleet.controller.jobs.summary import Story
@@ -75,6 +75,9 @@ def _training(here: Deciding, story: Story, attempt: AttemptSeen) -> Decision | 
         lost = "its head is gone, so that nobody could save"
     if lost:
         here.end(story, attempt, Evidence(FailureClass.INFRASTRUCTURE, lost))
+        return _at_rest(here, story, Delete.of(RAY_JOBS, ray_job))
+    if halted := placing.halted(pods):
+        here.end(story, attempt, Evidence(FailureClass.PREEMPTED, halted))
         return _at_rest(here, story, Delete.of(RAY_JOBS, ray_job))
     silent = silence.told(pods, here.now)
     story.phase, story.reason = JobPhase.RUNNING, Reason.SUSPENDING
