@@ -18,7 +18,7 @@ from tests.testbed.bed import (
     SERVICE_RANGE,
     Bed,
 )
-from tests.testbed.parts import KUBERNETES
+from tests.testbed.parts import ETCD, KUBERNETES
 from tests.testbed.processes import Processes, output, succeeds
 
 _ETCD_PORT = 2379
@@ -93,11 +93,11 @@ def apply(bed: Bed, *documents: Mapping[str, object]) -> None:
 # -- their settings --------------------------------------------------------------------
 
 
-def _etcd(bed: Bed) -> list[str]:
+def _etcd(bed: Bed) -> list[str | Path]:
     client = f"http://127.0.0.1:{_ETCD_PORT}"
     peer = f"http://127.0.0.1:{_ETCD_PEER_PORT}"
     return [
-        "etcd",
+        ETCD.path("etcd"),
         f"--name={bed.name}",
         f"--data-dir={bed.run / 'etcd'}",
         f"--listen-client-urls={client}",
@@ -107,6 +107,8 @@ def _etcd(bed: Bed) -> list[str]:
         f"--initial-cluster={bed.name}={peer}",
         # What a bed keeps need not survive a power cut, and disks here are slow and shared.
         "--unsafe-no-fsync",
+        # Between two compactions every version of ten thousand jobs is kept.
+        f"--quota-backend-bytes={8 << 30}",
     ]
 
 

@@ -22,7 +22,7 @@ from tests.testbed.processes import Processes, output, succeeds
 
 Kind = Literal["cp", "node"]
 Say = Callable[[str], None]
-_CONTROL_PLANE = (parts.KUBERNETES, parts.KUBERAY)
+_CONTROL_PLANE = (parts.ETCD, parts.KUBERNETES, parts.KUBERAY)
 _NODE = (*_CONTROL_PLANE, parts.COREDNS, parts.PAUSE)
 
 

@@ -74,12 +74,13 @@ KUBERAY = Part(
     ("kuberay-operator",),
     carries="config",
 )
+ETCD = Part("etcd", "go.etcd.io/etcd/server/v3", ("etcd",))
 COREDNS = Part("coredns", "github.com/coredns/coredns", ("coredns",))
 PAUSE = Part("pause", ".", ("pause",))
 HELM = Part("helm", "helm.sh/helm/v4/cmd/helm", ("helm",))
 
 # A file that a package brings, and the package's name in Debian and Ubuntu.
-CONTROL_PLANE_FILES = {"etcd": "etcd-server", "ip": "iproute2", "nsenter": "util-linux"}
+CONTROL_PLANE_FILES = {"ip": "iproute2", "nsenter": "util-linux"}
 NODE_FILES = {
     "containerd": "containerd",
     "runc": "runc",
