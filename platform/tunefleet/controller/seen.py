@@ -7,7 +7,6 @@ pydantic and ``api``.
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Mapping
 from typing import Self
@@ -108,38 +107,6 @@ class JobSeen(Seen):
     status: JobStatus = JobStatus()
 
 
-class _PlanSeen(_Lenient):
-    workers: int = 0
-
-
-class _AttemptSpecSeen(_Lenient):
-    number: int
-    stage: Stage
-    plan: _PlanSeen | None = None
-    command: Command = Command.NONE
-    sequence: int = 0
-
-
-class _AttemptStatusSeen(_Lenient):
-    run: str | None = None
-    progress: Progress | None = None
-    result: AttemptResult | None = None
-
-
-class AttemptSeen(Seen):
-    """A FineTuneAttempt without its plan and facts.
-
-    Of the plan the number of workers is kept and ``gpus``; of the manifest ``profile``, which
-    with them is what a profile's limits count, and ``least``, the fewest workers of a range.
-    """
-
-    spec: _AttemptSpecSeen
-    status: _AttemptStatusSeen = _AttemptStatusSeen()
-    gpus: int = 0
-    profile: str = ""
-    least: int | None = None
-
-
 class _WorkersWanted(_Lenient):
     min: int | None = None
 
@@ -153,14 +120,60 @@ class _Manifest(_Lenient):
     spec: _Wanted = _Wanted()
 
 
-class _Planned(_Lenient):
+class _PlanSeen(_Lenient):
     workers: int = 0
     device: str = ""
 
 
 class _Counted(_Lenient):
+    """What a profile's limits count, of an attempt's spec."""
+
     manifest: _Manifest = _Manifest()
-    plan: _Planned | None = None
+    plan: _PlanSeen | None = None
+
+    @property
+    def profile(self) -> str:
+        return self.manifest.spec.profile or ""
+
+    @property
+    def gpus(self) -> int:
+        plan = self.plan
+        return plan.workers if plan is not None and plan.device == DeviceType.CUDA else 0
+
+
+class _AttemptSpecSeen(_Counted):
+    number: int
+    stage: Stage
+    command: Command = Command.NONE
+    sequence: int = 0
+
+
+class _AttemptStatusSeen(_Lenient):
+    run: str | None = None
+    progress: Progress | None = None
+    result: AttemptResult | None = None
+
+
+class AttemptSeen(Seen):
+    """A FineTuneAttempt: of its plan and manifest hardly anything, of its facts nothing."""
+
+    spec: _AttemptSpecSeen
+    status: _AttemptStatusSeen = _AttemptStatusSeen()
+
+    @property
+    def profile(self) -> str:
+        """The profile it was made with; "" without one."""
+        return self.spec.profile
+
+    @property
+    def gpus(self) -> int:
+        """How many GPUs it was planned for."""
+        return self.spec.gpus
+
+    @property
+    def least(self) -> int | None:
+        """The fewest workers of its range; None where it has none."""
+        return self.spec.manifest.spec.workers.min
 
 
 class Told(_Lenient):
@@ -344,24 +357,10 @@ class PodSeen(Seen):
         return self.status.phase in {"Succeeded", "Failed"}
 
 
-def attempt_seen(body: bytes) -> AttemptSeen:
-    """A FineTuneAttempt, with what its profile counts and the fewest workers of its range."""
-    found = AttemptSeen.model_validate_json(body)
-    # The whole is read once more for what few have.
-    if b'"profile"' not in body and b'"min"' not in body:
-        return found
-    spec = json.loads(body)["spec"]
-    profile, gpus = counted(spec)
-    least = _Manifest.model_validate(spec.get("manifest", {})).spec.workers.min
-    return found.model_copy(update={"profile": profile, "gpus": gpus, "least": least})
-
-
 def counted(spec: Mapping[str, object]) -> tuple[str, int]:
     """The profile and the GPUs of an attempt's spec; "" and none where it has none."""
     found = _Counted.model_validate(spec)
-    plan = found.plan
-    gpus = plan.workers if plan is not None and plan.device == DeviceType.CUDA else 0
-    return found.manifest.spec.profile or "", gpus
+    return found.profile, found.gpus
 
 
 def workload_seen(body: bytes) -> WorkloadSeen:

@@ -32,8 +32,9 @@ PAUSES_AT_MOST = 5
 LISTS_AT_MOST = 5
 """How often a list whose continue token expired is begun anew."""
 FIRST_PAGE = 100
-PAGE_BYTES = 4 * 2**20
-"""What a page of a list should weigh: it is in memory three times while it is read."""
+PAGE_BYTES = 2**20
+"""What a page of a list should weigh: it is in memory twice while it is read, and so is one
+of every kind; what malloc once had for them stays with the process."""
 SILENCE_SECONDS = 70.0
 """A watch that says nothing for longer is dead: bookmarks come about once a minute."""
 WATCH_SECONDS = (300, 600)
@@ -205,7 +206,7 @@ class Client:
             call = Call("GET", resource.path(namespace), query)
             try:
                 body = await self.fetch("list", resource, call)
-                metadata, items = split_list(body)
+                version, following, items = split_list(body)
             except ApiError as error:
                 if not (error.gone and more) or restarts == LISTS_AT_MOST:
                     raise
@@ -217,8 +218,8 @@ class Client:
             if items:
                 size = max(1, min(limit, PAGE_BYTES * len(items) // len(body)))
             del body
-            yield Page(str(metadata.get("resourceVersion", "")), items)
-            more = str(metadata.get("continue") or "")
+            yield Page(version, items)
+            more = following
             if not more:
                 return
 

@@ -183,7 +183,7 @@ class Reflector(Generic[T]):
                     seen.clear()
                 for body in page.items:
                     seen.add(self._take(body))
-                # A page keeps the loop busy for some 60 ms: others get their turn in between.
+                # A page keeps the loop busy for some 20 ms: others get their turn in between.
                 await asyncio.sleep(0)
         for name in self.cache:
             if name not in seen:

@@ -12,7 +12,7 @@ from tests.unit.controller.world import World, a_cluster_job
 from tests.unit.kube.virtual_time import run
 from tunefleet.api.profile import ProfileSpec
 from tunefleet.controller.gpus import PROMISE_SECONDS, GpusInUse
-from tunefleet.controller.seen import AttemptSeen, JobSeen, attempt_seen, job_seen
+from tunefleet.controller.seen import AttemptSeen, JobSeen, job_seen
 from tunefleet.render.names import JOB_LABEL
 
 
@@ -43,7 +43,7 @@ def an_attempt(
 
 
 def seen(attempt: dict[str, Any]) -> AttemptSeen:
-    return attempt_seen(json.dumps(attempt).encode())
+    return AttemptSeen.model_validate_json(json.dumps(attempt).encode())
 
 
 def of_others(*jobs: JobSeen, attempts: list[dict[str, Any]]) -> int:

@@ -15,7 +15,7 @@ from tunefleet.api.status import ATTEMPTS_KEPT, AttemptSummary
 from tunefleet.api.words import FailureClass
 from tunefleet.controller.jobs.attempts import in_vain
 from tunefleet.controller.jobs.placing import PATIENCE_SECONDS, next_number, shortage
-from tunefleet.controller.seen import NODE_TYPE, AttemptSeen, PodSeen, attempt_seen
+from tunefleet.controller.seen import NODE_TYPE, AttemptSeen, PodSeen
 from tunefleet.plan.processes import RAY
 from tunefleet.render.ray_job import PRE_RUNNING_SECONDS
 
@@ -31,7 +31,7 @@ def an_attempt(workers: dict[str, int] | None = None, planned: int = 4) -> Attem
         "manifest": {"spec": {"profile": None, "workers": workers or {"min": 2, "max": 4}}},
         "plan": {"workers": planned, "device": "cuda"},
     }
-    return attempt_seen(json.dumps({"metadata": metadata, "spec": spec}).encode())
+    return AttemptSeen.model_validate_json(json.dumps({"metadata": metadata, "spec": spec}))
 
 
 def a_pod(role: str, state: str, seconds: float = 400.0, **metadata: Any) -> PodSeen:

@@ -10,18 +10,18 @@ import pytest
 
 from tests.unit.controller.world import World, a_cluster_job
 from tunefleet.controller.seen import (
+    AttemptSeen,
     PodSeen,
     PrepareJobSeen,
     RayJobSeen,
     Seen,
-    attempt_seen,
     job_seen,
     workload_seen,
 )
 
 READ: dict[str, Callable[[bytes], Seen]] = {
     "FineTuneJob": job_seen,
-    "FineTuneAttempt": attempt_seen,
+    "FineTuneAttempt": AttemptSeen.model_validate_json,
     "Job": PrepareJobSeen.model_validate_json,
     "RayJob": RayJobSeen.model_validate_json,
     "Pod": PodSeen.model_validate_json,

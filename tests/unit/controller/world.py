@@ -30,11 +30,11 @@ from tunefleet.controller.jobs.placing import PATIENCE_SECONDS
 from tunefleet.controller.jobs.training import LONGEST_PAUSE
 from tunefleet.controller.seen import (
     NODE_TYPE,
+    AttemptSeen,
     PodSeen,
     PrepareJobSeen,
     RayJobSeen,
     Seen,
-    attempt_seen,
     job_seen,
 )
 from tunefleet.plan.facts import Facts
@@ -174,7 +174,7 @@ class World:
         attempts = tuple(
             sorted(
                 (
-                    _kept(attempt_seen, o)
+                    _kept(AttemptSeen.model_validate_json, o)
                     for key, o in world.items()
                     if key[0] == "FineTuneAttempt"
                     and o["metadata"]["ownerReferences"][0]["uid"] == uid

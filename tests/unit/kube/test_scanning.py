@@ -11,7 +11,11 @@ from hypothesis import strategies as st
 from tunefleet.kube.scanning import NotJson, split_event, split_list
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )
@@ -20,20 +24,29 @@ OBJECTS = st.dictionaries(st.text(), JSON, max_size=5)
 
 @given(
     items=st.lists(OBJECTS, max_size=6),
+    version=st.text("0123456789"),
+    more=st.text(st.characters(exclude_categories=["Cs"])),
     metadata=OBJECTS,
     items_first=st.booleans(),
     indent=st.sampled_from([None, 2]),
     ascii=st.booleans(),
 )
 def test_a_list_is_cut_into_its_items(
-    items: list[object], metadata: object, items_first: bool, indent: int | None, ascii: bool
+    items: list[object],
+    version: str,
+    more: str,
+    metadata: dict[str, object],
+    items_first: bool,
+    indent: int | None,
+    ascii: bool,
 ) -> None:
-    members = [("items", items), ("metadata", metadata)]
+    said = metadata | {"resourceVersion": version, "continue": more}
+    members = [("items", items), ("metadata", said)]
     whole = {"kind": "List", **dict(members if items_first else members[::-1]), "more": [1, {}]}
     text = json.dumps(whole, indent=indent, ensure_ascii=ascii)
-    found, cut = split_list(text.encode("utf-8", "surrogatepass" if ascii else "strict"))
-    assert found == metadata
-    assert [json.loads(item) for item in cut] == items
+    cut = split_list(text.encode())
+    assert (cut.resource_version, cut.more) == (version, more)
+    assert [json.loads(item) for item in cut.items] == items
 
 
 @given(item=OBJECTS, compact=st.booleans(), kind=st.sampled_from(["ADDED", "ERROR"]))
@@ -79,4 +92,4 @@ def test_what_is_not_a_whole_event_is_refused(line: bytes) -> None:
 
 
 def test_an_empty_list_may_be_written_as_null() -> None:
-    assert split_list(b'{"metadata":{},"items":null}') == ({}, [])
+    assert split_list(b'{"metadata":{"continue":null},"items":null}') == ("", "", [])

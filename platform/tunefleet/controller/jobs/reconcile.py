@@ -33,7 +33,6 @@ from tunefleet.controller.seen import (
     RayJobSeen,
     Seen,
     WorkloadSeen,
-    attempt_seen,
     job_seen,
     workload_seen,
 )
@@ -124,7 +123,7 @@ class Jobs:
             gpus.changed(old, new)
             woken(old, new)
 
-        attempts = follow(ATTEMPTS, attempt_seen, attempt_changed)
+        attempts = follow(ATTEMPTS, AttemptSeen.model_validate_json, attempt_changed)
         prepared = follow(PREPARE_JOBS, PrepareJobSeen.model_validate_json, woken, JOB_LABEL)
         ray_jobs = follow(RAY_JOBS, RayJobSeen.model_validate_json, woken, JOB_LABEL, or_else=())
         older = (OLDER_WORKLOADS,)
