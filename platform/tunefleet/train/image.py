@@ -1,17 +1,22 @@
-"""A safetensors file in host memory whose tensors are views into it.
+"""Safetensors files without a second copy: laid out in host memory, read to where they belong.
 
 Decides the layout once; after that a save is one copy of each tensor to its place, and the
 bytes can be written from where they lie. The library's own ``save`` needs the tensors and a
-second copy of all of them as bytes at the same time. The form is that of safetensors: eight
-bytes of header length, a JSON header, the tensors back to back, the widest types first so that
-each is aligned (https://github.com/huggingface/safetensors, "Format"). Imports torch alone.
+second copy of all of them as bytes at the same time, and its reading maps the file, whose pages
+then come from a disk a few at a time. The form is that of safetensors: eight bytes of header
+length, a JSON header, the tensors back to back, the widest types first so that each is aligned
+(https://github.com/huggingface/safetensors, "Format"). Imports torch alone.
 """
 
 from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from io import FileIO
+from math import prod
+from pathlib import Path
 
 import torch
 
@@ -27,6 +32,10 @@ _TYPES = {
     torch.int8: "I8",
     torch.bool: "BOOL",
 }
+_DTYPES = {text: dtype for dtype, text in _TYPES.items()}
+_HEADER_AT_MOST = 100_000_000
+
+Kind = tuple[torch.dtype, torch.Size]
 
 
 class FileImage:
@@ -86,7 +95,78 @@ class FileImage:
         return self._bytes.numpy().data
 
 
-def _kinds(
-    tensors: Mapping[str, torch.Tensor],
-) -> dict[str, tuple[torch.dtype, torch.Size]]:
+class FileReader:
+    """An open safetensors file. ``kinds`` are the types and shapes of its tensors by name.
+
+    Raises ``ValueError`` for a file that is none, or shorter than it says.
+    """
+
+    def __init__(self, file: FileIO) -> None:
+        self._file = file
+        self.kinds: dict[str, Kind] = dict(_layout(file))
+
+    def read(self, place: Callable[[str, Kind], torch.Tensor]) -> None:
+        """Fill for each tensor, in the file's order, the one that ``place`` gives for it.
+
+        One of the same type on the CPU is read into; any other gets a copy.
+        """
+        for name, kind in self.kinds.items():
+            target = place(name, kind)
+            fits = (target.dtype, target.shape) == kind and target.is_contiguous()
+            if fits and target.device.type == "cpu":
+                self._fill(target)
+                continue
+            dtype, shape = kind
+            read = torch.empty(shape, dtype=dtype)
+            self._fill(read)
+            target.copy_(read)
+
+    def _fill(self, tensor: torch.Tensor) -> None:
+        rest = tensor.detach().reshape(-1).view(torch.uint8).numpy().data
+        while rest.nbytes:
+            read = self._file.readinto(rest)
+            if not read:
+                raise ValueError(f"{self._file.name} ends too early")
+            rest = rest[read:]
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[FileReader]:
+    """A file's reader for the duration of a block."""
+    with path.open("rb", buffering=0) as file:
+        yield FileReader(file)
+
+
+def _layout(file: FileIO) -> list[tuple[str, Kind]]:
+    """Names and kinds in the order of the bytes; the file is read to their beginning."""
+    (length,) = struct.unpack("<Q", _exactly(file, 8))
+    if length > _HEADER_AT_MOST:
+        raise ValueError(f"{file.name} is no safetensors file: its header is too long")
+    text = _exactly(file, length)
+    try:
+        entries = [
+            (*entry["data_offsets"], name, _DTYPES[entry["dtype"]], torch.Size(entry["shape"]))
+            for name, entry in json.loads(text).items()
+            if name != "__metadata__"
+        ]
+        entries.sort(key=lambda entry: entry[:3])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{file.name} is no safetensors file: {error!r} in its header") from error
+    found, at = [], 0
+    for begin, end, name, dtype, shape in entries:
+        if begin != at or end - begin != prod(shape) * dtype.itemsize:
+            raise ValueError(f"{file.name} is no safetensors file: {name} is not in its place")
+        found.append((name, (dtype, shape)))
+        at = end
+    return found
+
+
+def _exactly(file: FileIO, size: int) -> bytes:
+    read = file.read(size)
+    if read is None or len(read) < size:
+        raise ValueError(f"{file.name} ends too early")
+    return read
+
+
+def _kinds(tensors: Mapping[str, torch.Tensor]) -> dict[str, Kind]:
     return {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()}

@@ -12,13 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import safetensors
 import torch
 from torch import nn
 
 from tunefleet.api.base import Document
 from tunefleet.evaluate.result import History
-from tunefleet.train.image import FileImage
+from tunefleet.train.image import FileImage, Kind, reading
 from tunefleet.train.optimizer import named_trainable
 
 WEIGHTS, MOMENTS, STATE = "weights.safetensors", "moments.safetensors", "state.json"
@@ -86,29 +85,31 @@ def restore(
 ) -> RunState:
     """Put a checkpoint back into model and optimiser; ``opened`` gives a file's local path.
 
-    Files are mapped, not read into memory: what is held twice is one tensor at a time.
+    Raises ``KeyError`` when the checkpoint is of another model, ``ValueError`` for a file that
+    is none of a checkpoint.
     """
     restore_weights(model, opened)
     trainable = named_trainable(model)
-    with safetensors.safe_open(opened(MOMENTS), framework="pt") as moments:
-        for name in moments.keys():  # noqa: SIM118  # no mapping
-            kind, _, parameter_name = name.partition(".")
-            parameter = trainable[parameter_name]
-            # Fused optimisers keep their step counter beside the parameter.
-            found = moments.get_tensor(name)
-            optimizer.state[parameter][kind] = torch.empty_like(
-                found, device=parameter.device
-            ).copy_(found)
+
+    def moment(name: str, kind: Kind) -> torch.Tensor:
+        what, _, parameter_name = name.partition(".")
+        parameter = trainable[parameter_name]
+        dtype, shape = kind
+        # Fused optimisers keep their step counter beside the parameter.
+        made = torch.empty(shape, dtype=dtype, device=parameter.device)
+        optimizer.state[parameter][what] = made
+        return made
+
+    with reading(opened(MOMENTS)) as moments:
+        moments.read(moment)
     return RunState.from_json(opened(STATE).read_bytes())
 
 
 def restore_weights(model: nn.Module, opened: Callable[[str], Path]) -> None:
     """Put a checkpoint's weights back; raises ``KeyError`` when the model is another one."""
     trainable = named_trainable(model)
-    with safetensors.safe_open(opened(WEIGHTS), framework="pt") as weights, torch.no_grad():
-        names = set(weights.keys())
-        if names != trainable.keys():
-            missing = sorted(trainable.keys() ^ names)[:3]
+    with reading(opened(WEIGHTS)) as weights, torch.no_grad():
+        if weights.kinds.keys() != trainable.keys():
+            missing = sorted(trainable.keys() ^ weights.kinds.keys())[:3]
             raise KeyError(f"the checkpoint is of another model: {', '.join(missing)} differ")
-        for name, parameter in trainable.items():
-            parameter.copy_(weights.get_tensor(name))
+        weights.read(lambda name, kind: trainable[name])
