@@ -27,6 +27,7 @@ NAMES = (
     "history",
     "burst",
     "pick_up",
+    "trainer",
     "writes",
     "controller_scale",
     "failover",

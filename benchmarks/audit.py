@@ -19,6 +19,7 @@ from datetime import datetime
 from pathlib import Path
 
 WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
+_CREATED = 201
 _POLL_SECONDS = 0.25
 # The server hands a line to its log after it has answered.
 _LATE_SECONDS = 2.0
@@ -43,8 +44,9 @@ class Asked:
         return self.verb in WRITES and self.code < 300
 
     def made(self, resource: str) -> bool:
-        """Whether it made such an object."""
-        return self.verb == "create" and self.resource == resource and self.wrote
+        """Whether it made such an object, be it by applying it."""
+        created = self.verb == "create" or self.code == _CREATED
+        return created and self.resource == resource and self.wrote
 
 
 def parse(line: bytes) -> Asked | None:

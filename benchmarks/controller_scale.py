@@ -23,7 +23,7 @@ from benchmarks.lives import Replay, life, progress
 from benchmarks.plain_client import at_once, plain
 from benchmarks.scale import Scale
 from benchmarks.table import Row
-from tunefleet.controller.kinds import ATTEMPTS
+from tunefleet.controller.kinds import ATTEMPTS, FINE_TUNE_JOBS, RAY_JOBS
 
 SYNC_SECONDS = 15.0
 RESIDENT_MIB = 150.0
@@ -33,6 +33,9 @@ ANSWER_MS = 250.0
 PICTURE = "controller-growth"
 _NAMESPACE = "many"
 _PAUSE_SECONDS = 0.2
+_KINDS = (FINE_TUNE_JOBS, ATTEMPTS, RAY_JOBS)
+# What clients of Kubernetes ask for at a time.
+_PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,8 @@ class _Found:
     """What was measured at one size."""
 
     starts: list[float]
+    read: list[float]
+    processor: float
     resident: float
     most_resident: float
     scraped: float
@@ -74,9 +79,11 @@ def _rows(count: int, found: _Found) -> Iterator[Row]:
         f"{what}: start to filled caches",
         "s",
         found.starts,
+        found.read,
+        peer="a client that only reads the same lists",
         better="lower",
         limit=SYNC_SECONDS,
-        note="from the process' start, imports too",
+        note=f"from the process' start; {found.processor:.1f} s of its own processor time",
     )
     yield Row(
         f"{what}: resident memory",
@@ -144,12 +151,15 @@ async def _fill(server: Server, jobs: list[Replay]) -> None:
 
 
 def _measured(server: Server, jobs: list[Replay], *, starts: int, changes: int) -> _Found:
-    seconds = []
+    seconds, read = [], []
     for _ in range(starts - 1):
+        read.append(asyncio.run(_read(server)))
         with controller(server) as running:
             seconds.append(running.wait_until_ready())
+    read.append(asyncio.run(_read(server)))
     with controller(server) as running:
         seconds.append(running.wait_until_ready())
+        processor = running.cpu_seconds
         running.wait_until_leading()
         running.wait_for_rest()
         resident, most = running.resident, running.most_resident
@@ -157,7 +167,15 @@ def _measured(server: Server, jobs: list[Replay], *, starts: int, changes: int) 
         scraped = running.resident
         writes, percent = _idle(server, running)
         waits = _answers(server, jobs[:: max(1, len(jobs) // changes)][:changes])
-    return _Found(seconds, resident, most, scraped, writes, percent, waits)
+    return _Found(seconds, read, processor, resident, most, scraped, writes, percent, waits)
+
+
+async def _read(server: Server) -> float:
+    """Seconds until all that a controller keeps was sent, with nothing made of it."""
+    began = time.monotonic()
+    async with plain(server.bed) as client:
+        await asyncio.gather(*(client.read_all(kind.path(None), page=_PAGE) for kind in _KINDS))
+    return time.monotonic() - began
 
 
 def _idle(server: Server, running: Controller) -> tuple[int, float]:

@@ -16,6 +16,7 @@ from typing import TypeVar
 import aiohttp
 
 from tests.testbed.bed import API_PORT, Bed
+from tunefleet.kube.scanning import split_list
 
 CONNECTIONS = 16
 """As many as the controller has workers."""
@@ -40,6 +41,20 @@ class Plain:
     async def patch(self, path: str, body: str) -> None:
         """Merge into an object or a subresource."""
         json.loads(await self._send("PATCH", path, body, "merge-patch+json"))
+
+    async def read_all(self, path: str, *, page: int) -> int:
+        """Read a list page by page, and make nothing of it; its bytes."""
+        read, more = 0, ""
+        while True:
+            query = {"limit": str(page)} | ({"continue": more} if more else {})
+            async with self._session.get(path, params=query) as reply:
+                said = await reply.read()
+                if reply.status >= 300:
+                    raise Refused(f"GET {path}: {reply.status} {said[:500]!r}")
+            read += len(said)
+            more = split_list(said).more
+            if not more:
+                return read
 
     async def _send(self, method: str, path: str, body: str, kind: str) -> bytes:
         headers = {"Content-Type": f"application/{kind}"}

@@ -15,8 +15,8 @@ import pytest
 from tests.testbed.s3 import S3Server
 from tests.tiny_models import tiny_bert
 from tests.train.conftest import rows_of
+from tests.train.desk import WAIT_SECONDS, Desk
 from tests.train.launching import command, environment
-from tests.train.test_run_command import WAIT_SECONDS, Desk
 from tunefleet.api.errors import ModelError
 from tunefleet.api.words import Phase
 from tunefleet.plan.worker import WorkerConfig

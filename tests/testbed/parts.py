@@ -77,6 +77,12 @@ KUBERAY = Part(
 ETCD = Part("etcd", "go.etcd.io/etcd/server/v3", ("etcd",))
 COREDNS = Part("coredns", "github.com/coredns/coredns", ("coredns",))
 PAUSE = Part("pause", ".", ("pause",))
+# Kubeflow's, for the benchmark that runs it beside ours: no bed needs it.
+TRAINER = Part(
+    "trainer",
+    "github.com/kubeflow/trainer/v2/cmd/trainer-controller-manager",
+    ("trainer-controller-manager",),
+)
 HELM = Part("helm", "helm.sh/helm/v4/cmd/helm", ("helm",))
 
 # A file that a package brings, and the package's name in Debian and Ubuntu.
@@ -125,6 +131,11 @@ def build(parts: Iterable[Part], *, say: Callable[[str], None]) -> None:
             _build(part)
 
 
+def source_of(part: Part, module: str) -> Path:
+    """Where the source lies of a module that a part is made from, as Go has fetched it."""
+    return Path(_go(part, "list", "-m", "-f", "{{.Dir}}", module).strip())
+
+
 def _build(part: Part) -> None:
     # Built beside its place and moved there whole, so that a folder which exists is complete.
     unfinished = part.folder.with_name(f".{part.folder.name}.{os.getpid()}")
@@ -144,8 +155,8 @@ def _build(part: Part) -> None:
         for name in others:
             (unfinished / name).symlink_to(first)
         if part.carries:
-            source = _go(part, "list", "-m", "-f", "{{.Dir}}", part.package).strip()
-            shutil.copytree(Path(source) / part.carries, unfinished / part.carries)
+            source = source_of(part, part.package)
+            shutil.copytree(source / part.carries, unfinished / part.carries)
         unfinished.rename(part.folder)
     except OSError:
         if not part.folder.exists():  # another build of the same was quicker

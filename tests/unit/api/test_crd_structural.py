@@ -80,7 +80,11 @@ FIELDS: dict[str, tuple[object, object, dict[str, object]]] = {
     "values nobody looks into are kept": (
         dict[str, Any],
         ...,
-        {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
+        {
+            "type": "object",
+            "x-kubernetes-map-type": "atomic",
+            "x-kubernetes-preserve-unknown-fields": True,
+        },
     ),
     "a map of numbers": (
         dict[str, float],

@@ -113,6 +113,27 @@ def test_what_was_made_of_each_is_found_by_its_name() -> None:
     assert sorted(found.waits) == [1.5, 4.0]
 
 
+@pytest.mark.parametrize(
+    ("what", "code", "makes"),
+    [
+        ("create rayjobs", 201, True),
+        ("patch rayjobs", 201, True),
+        ("patch rayjobs", 200, False),
+        ("create rayjobs", 409, False),
+        ("patch rayjobs/status", 201, False),
+    ],
+    ids=[
+        "one that was created was made",
+        "so was one that was applied and not there",
+        "one that was there was not",
+        "nor one that was refused",
+        "a part of one is none",
+    ],
+)
+def test_objects_are_made_by_creating_and_by_applying(what: str, code: int, makes: bool) -> None:
+    assert asked(1.0, "job-1", what, code=code).made("rayjobs") is makes
+
+
 def test_a_burst_of_which_something_was_not_made_is_no_measurement() -> None:
     requests = [asked(1.0, "job-1"), asked(2.0, "job-2"), asked(3.0, "job-1-x", "create rayjobs")]
     with pytest.raises(ValueError, match="2 finetunejobs and 1 rayjobs"):

@@ -38,6 +38,7 @@ _PLAIN = frozenset(
         "x-kubernetes-validations",
     }
 )
+_OPEN = "x-kubernetes-preserve-unknown-fields"
 _ELSEWHERE = frozenset(
     {
         "$defs",
@@ -194,7 +195,8 @@ class _Translation:
         values = given.get("additionalProperties")
         by_pattern = cast("Mapping[str, Node]", given.get("patternProperties", {}))
         if values is True:
-            return {**found, "x-kubernetes-preserve-unknown-fields": True}
+            # Written whole: who wrote which part of it would weigh as much as what is in it.
+            return {**found, "x-kubernetes-map-type": "atomic", _OPEN: True}
         names = cast("Node", given.get("propertyNames", {}))
         if by_pattern and len(by_pattern) == 1 and values is None:
             pattern, values = next(iter(by_pattern.items()))
