@@ -17,6 +17,9 @@ from tunefleet.plan.document import BudgetPlan
 from tunefleet.plan.worker import WorkerConfig
 from tunefleet.storage.run import RunStore
 
+_KILLING_NS = 2_000_000_000
+"""What Ray and its workers take to be gone; one second was seen."""
+
 
 @dataclass(frozen=True, slots=True)
 class Left:
@@ -27,10 +30,10 @@ class Left:
 
 
 def hard_limit(run: RunStore, config: WorkerConfig) -> int | None:
-    """The reading of the machine's clock at which this attempt reaches the limit itself.
+    """The reading of the machine's clock at which workers are ended to stay inside the limit.
 
-    The workers stop before; the driver holds this against workers that hang, or die again and
-    again. None where nothing is to be stopped.
+    They stop by themselves before; the driver holds this against workers that hang, or die again
+    and again, or start too late. None where nothing is to be stopped.
     """
     budget = config.plan.budget
     if budget is None or budget.on_exceeded != "CheckpointAndStop" or config.started_ns is None:
@@ -43,7 +46,7 @@ def hard_limit(run: RunStore, config: WorkerConfig) -> int | None:
         left = budget.max_microdollars - (before.microdollars or 0)
         offset = spent_at(config.rates, config.plan.workers, left)
         offsets += [] if offset is None else [offset]
-    return config.started_ns + max(0, min(offsets)) if offsets else None
+    return config.started_ns + max(0, min(offsets) - _KILLING_NS) if offsets else None
 
 
 class BudgetWatch:

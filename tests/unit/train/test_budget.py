@@ -98,13 +98,13 @@ def test_what_is_left_is_told_without_the_reserve() -> None:
 @pytest.mark.parametrize(
     ("budget", "offset"),
     [
-        pytest.param(limits(max_seconds=10), 6, id="time, less what other attempts took"),
-        pytest.param(limits(max_microdollars=9_000_000), 5, id="money, likewise"),
+        pytest.param(limits(max_seconds=10), 4, id="time, less what other attempts took"),
+        pytest.param(limits(max_microdollars=9_000_000), 3, id="money, likewise"),
         pytest.param(limits(max_seconds=3), 0, id="nothing is left"),
         pytest.param(limits(max_seconds=10, on_exceeded="Warn"), None, id="a warning"),
     ],
 )
-def test_the_driver_ends_workers_that_do_not(
+def test_the_driver_ends_workers_that_do_not_two_seconds_before(
     budget: BudgetPlan, offset: int | None, tmp_path: Path
 ) -> None:
     run = RunStore.create(open_store(str(tmp_path), tmp_path), "default", "tiny")
