@@ -67,7 +67,6 @@ def test_the_chart_allows_what_the_controller_asks_for_and_nothing_else(
         config = _kubeconfig(cluster, api, release, tmp_path)
         with _controller(config, release, namespace, tmp_path) as process:
             play = Play(api, namespace, process)
-            play.nothing_but_what_is_played()
             with play.a_profile():
                 play.a_job_that_is_told_to_save_and_ends_well()
                 play.a_job_that_is_suspended_before_it_trains()
@@ -102,13 +101,6 @@ class Play:
             yield
         finally:
             self.api.call("DELETE", f"{where}/{self.profile}")
-
-    def nothing_but_what_is_played(self) -> None:
-        """No pods: an operator that another test has left here would make some without a place."""
-        quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}}
-        where = f"/api/v1/namespaces/{self.namespace}/resourcequotas"
-        answer = self.api.call("POST", where, {**quota, "spec": {"hard": {"pods": "0"}}})
-        assert answer.code == 201, answer.message
 
     def a_job_that_is_told_to_save_and_ends_well(self) -> None:
         self._job("led")

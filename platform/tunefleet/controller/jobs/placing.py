@@ -14,7 +14,7 @@ from datetime import datetime
 
 from tunefleet.api.status import AttemptSummary
 from tunefleet.controller.jobs.attempts import waited_since
-from tunefleet.controller.seen import AttemptSeen, PodSeen, Told
+from tunefleet.controller.seen import AttemptSeen, PodSeen, RayJobSeen, Told
 
 # An autoscaler takes two to four minutes for a node with a GPU; for longer than that, workers that
 # have a place are paid for and do nothing.
@@ -63,12 +63,14 @@ def shortage(attempt: AttemptSeen, pods: Sequence[PodSeen], now: datetime) -> Sh
     )
 
 
-def halted(pods: Sequence[PodSeen]) -> str:
+def halted(ray_job: RayJobSeen, pods: Sequence[PodSeen]) -> str:
     """Why an attempt that has trained cannot now, and has nothing to save; "" where it can.
 
     Workers train all together: what they held beyond the last checkpoint went with the one that
-    is missing.
+    is missing. A RayJob runs from when all had a place.
     """
+    if ray_job.status.job_deployment_status != "Running":
+        return ""
     missing = [pod for pod in pods if pod.is_worker and not (pod.placed or pod.going or pod.ended)]
     if not missing:
         return ""

@@ -76,7 +76,7 @@ def _training(here: Deciding, story: Story, attempt: AttemptSeen) -> Decision | 
     if lost:
         here.end(story, attempt, Evidence(FailureClass.INFRASTRUCTURE, lost))
         return _at_rest(here, story, Delete.of(RAY_JOBS, ray_job))
-    if halted := placing.halted(pods):
+    if halted := placing.halted(ray_job, pods):
         here.end(story, attempt, Evidence(FailureClass.PREEMPTED, halted))
         return _at_rest(here, story, Delete.of(RAY_JOBS, ray_job))
     silent = silence.told(pods, here.now)
