@@ -19,6 +19,7 @@ from tunefleet.controller.seen import AttemptSeen
 # No event tells that a pod should have gone by now.
 SILENT_SECONDS = 15.0
 NOT_BEGUN = Evidence(FailureClass.PREEMPTED, "stopped before it had begun to train")
+SAVED = Evidence(FailureClass.PREEMPTED, "suspended; it was saved")
 
 
 def wanted(here: Deciding) -> Decision | None:
@@ -58,7 +59,9 @@ def _training(here: Deciding, story: Story, attempt: AttemptSeen) -> Decision | 
     ray_job, result = here.observed.ray_jobs.get(attempt.name), attempt.status.result
     if result is not None:
         if result.phase is Phase.STOPPED and result.failure is not FailureClass.BUDGET:
-            return _at_rest(here, here.end(story, attempt))
+            # As whoever looks first when it goes on would say.
+            why = None if here.observed.seen.spec.cancel else SAVED
+            return _at_rest(here, here.end(story, attempt, why))
         # It ended by itself meanwhile: well, or badly.
         finished = result.phase is not Phase.FAILED
         return None if finished else _at_rest(here, here.end(story, attempt))
