@@ -15,7 +15,7 @@ from tests.train.desk import Desk, checkpoints, furnished, write_job
 # A dollar a second for both workers: the limit in dollars is one in seconds from the command's
 # start, those of Ray's own start among them.
 PRICE = ("--price-per-hour", "1800")
-SECONDS_TO_TRAIN = 15
+SECONDS_TO_TRAIN = 25
 
 
 @pytest.fixture
