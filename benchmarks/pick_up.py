@@ -6,23 +6,19 @@ downstream of the controller takes jobs up at this pace.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from benchmarks.api_server import Server, served
-from benchmarks.audit import Asked, Made, made, percentile
 from benchmarks.lives import UID, Replay, ray_job
-from benchmarks.plain_client import at_once, plain
 from benchmarks.scale import Scale
 from benchmarks.table import Row
+from benchmarks.taken_up import rows, taken_up
 from tests.testbed.kuberay import PROCESS
 from tests.testbed.parts import KUBERAY
 from tests.testbed.processes import Processes
 from tests.testbed.s3 import free_ports
 from tunefleet.controller.kinds import RAY_JOBS
-
-_DEADLINE_SECONDS = 600.0
 
 
 def measure(scale: Scale) -> Iterator[Row]:
@@ -31,39 +27,22 @@ def measure(scale: Scale) -> Iterator[Row]:
         if server is None:
             return
         with _kuberay(server):
-            _picked_up(server, server.namespace("first"), 1)
-            found = _picked_up(server, server.namespace("pick-up"), scale.picked_up)
-    what = f"KubeRay's pick-up of {scale.picked_up:,} RayJobs"
-    note = "for orientation; no node, KubeRay's defaults"
-    yield Row(f"{what}: RayClusters", "/s", [found.per_second], note=note)
-    yield Row(
-        f"{what}: RayJob to RayCluster, p99",
-        "s",
-        [percentile(found.waits, 99)],
-        better="lower",
-        note=f"median {percentile(found.waits, 50):.1f} s",
+            taken_up(server, RAY_JOBS, _ray_jobs("first", 1), "first", "rayclusters")
+            jobs = _ray_jobs("pick-up", scale.picked_up)
+            found = taken_up(server, RAY_JOBS, jobs, "pick-up", "rayclusters")
+    yield from rows(
+        f"KubeRay's pick-up of {scale.picked_up:,} RayJobs",
+        found,
+        of="RayJob",
+        what="RayCluster",
+        note="no node, KubeRay's defaults",
     )
 
 
-def _picked_up(server: Server, namespace: str, count: int) -> Made:
-    async def make_and_wait() -> list[Asked]:
-        async with plain(server.bed) as client:
-
-            async def make(number: int) -> None:
-                # A job's name and uid, of which an attempt's name is made.
-                words = Replay(f"pick-{number:05}", namespace, {UID: "aaaaa"})
-                await client.post(RAY_JOBS.path(namespace), words.worded(ray_job()))
-
-            await at_once(make, range(count))
-        return await server.log.until(
-            lambda asked: sum(each.made("rayclusters") for each in asked) >= count,
-            f"{count} RayClusters",
-            seconds=_DEADLINE_SECONDS,
-        )
-
-    server.log.new()
-    asked = asyncio.run(make_and_wait())
-    return made(asked + server.log.last(), namespace, of="rayjobs", what="rayclusters")
+def _ray_jobs(namespace: str, count: int) -> list[str]:
+    # A job's name and uid, of which an attempt's name is made.
+    words = (Replay(f"pick-{number:05}", namespace, {UID: "aaaaa"}) for number in range(count))
+    return [each.worded(ray_job()) for each in words]
 
 
 @contextmanager

@@ -83,7 +83,7 @@ async def plain(bed: Bed, *, connections: int = CONNECTIONS) -> AsyncIterator[Pl
 
 
 async def at_once(
-    work: Callable[[T], Awaitable[None]], items: Iterable[T], *, workers: int = CONNECTIONS
+    work: Callable[[T], Awaitable[object]], items: Iterable[T], *, workers: int = CONNECTIONS
 ) -> None:
     """Do something for every item, in their order, by as many workers."""
     waiting = iter(items)

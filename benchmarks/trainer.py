@@ -7,7 +7,6 @@ The Trainer's own webhooks are not called: they need a network that leads to pod
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import shutil
@@ -16,10 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.api_server import Server, served
-from benchmarks.audit import Asked, Made, made, percentile
-from benchmarks.plain_client import at_once, plain
 from benchmarks.scale import Scale
 from benchmarks.table import Row
+from benchmarks.taken_up import rows, taken_up
 from tests.testbed import parts
 from tests.testbed.bed import BedError
 from tests.testbed.clusters import Cluster
@@ -35,7 +33,6 @@ _SECRET = "kubeflow-trainer-webhook-cert"
 _RUNTIME = "torch-distributed"
 # Where it looks for its certificate, wherever it runs.
 _MOUNTED = Path("/tmp/k8s-webhook-server/serving-certs")
-_DEADLINE_SECONDS = 600.0
 # It waits until its certificate is in a webhook's configuration; this one is never called.
 _UNCALLED = {
     "apiVersion": "admissionregistration.k8s.io/v1",
@@ -72,43 +69,26 @@ def measure(scale: Scale) -> Iterator[Row]:
             return
         server.without_controllers()
         with _trainer(server):
-            _taken(server, server.namespace("first"), 1)
-            found = _taken(server, server.namespace("train-jobs"), scale.burst)
-    what = f"Kubeflow Trainer's burst of {scale.burst:,} TrainJobs"
-    note = "for orientation; no webhooks, its defaults"
-    yield Row(f"{what}: JobSets", "/s", [found.per_second], note=note)
-    yield Row(
-        f"{what}: TrainJob to JobSet, p99",
-        "s",
-        [percentile(found.waits, 99)],
-        better="lower",
-        note=f"median {percentile(found.waits, 50):.1f} s",
+            taken_up(server, TRAIN_JOBS, _train_jobs(1), "first", "jobsets")
+            jobs = _train_jobs(scale.burst)
+            found = taken_up(server, TRAIN_JOBS, jobs, "train-jobs", "jobsets")
+    yield from rows(
+        f"Kubeflow Trainer's burst of {scale.burst:,} TrainJobs",
+        found,
+        of="TrainJob",
+        what="JobSet",
+        note="no webhooks, its defaults",
     )
 
 
-def _taken(server: Server, namespace: str, count: int) -> Made:
-    async def make_and_wait() -> list[Asked]:
-        async with plain(server.bed) as client:
-
-            async def make(number: int) -> None:
-                await client.post(TRAIN_JOBS.path(namespace), json.dumps(_train_job(number)))
-
-            await at_once(make, range(count))
-        return await server.log.until(
-            lambda asked: sum(each.made("jobsets") for each in asked) >= count,
-            f"{count} JobSets",
-            seconds=_DEADLINE_SECONDS,
-        )
-
-    server.log.new()
-    asked = asyncio.run(make_and_wait())
-    return made(asked + server.log.last(), namespace, of="trainjobs", what="jobsets")
+def _train_jobs(count: int) -> list[str]:
+    return [json.dumps(_train_job(number)) for number in range(count)]
 
 
 def _train_job(number: int) -> dict[str, object]:
     return {
-        "apiVersion": "trainer.kubeflow.org/v1alpha1",
-        "kind": "TrainJob",
+        "apiVersion": TRAIN_JOBS.api_version,
+        "kind": TRAIN_JOBS.kind,
         "metadata": {"name": f"train-{number:05}"},
         "spec": {
             "runtimeRef": {"name": _RUNTIME},

@@ -208,6 +208,7 @@ class Play:
 
     def _one(self, where: str, name: str, end: str = "") -> dict[str, Any] | None:
         found: Any = self.api.call("GET", where).body
+        # A kind that is new is answered with 429 until the server's cache of it is filled.
         names = {each["metadata"]["name"]: each for each in found.get("items", [])}
         return next(
             (names[key] for key in names if key.startswith(f"{name}-") and key.endswith(end)), None

@@ -46,16 +46,16 @@ class GpusInUse:
     def changed(self, old: AttemptSeen | None, new: AttemptSeen | None) -> None:
         """An attempt is new, different or gone."""
         seen = new or old
-        if seen is None or not seen.gpus or seen.owner_uid is None:
+        if seen is None or not seen.spec.gpus or seen.owner_uid is None:
             return
-        shares = self._shares.setdefault((seen.namespace, seen.profile), {})
+        shares = self._shares.setdefault((seen.namespace, seen.spec.profile), {})
         known, number = shares.get(seen.owner_uid), seen.spec.number
         if new is None:
             if known is not None and known.number == number:
                 del shares[seen.owner_uid]
         elif known is None or known.number <= number:
             until = known.until if known is not None and known.number == number else 0.0
-            shares[seen.owner_uid] = _Share(number, seen.gpus, until, seen=True)
+            shares[seen.owner_uid] = _Share(number, seen.spec.gpus, until, seen=True)
 
     def promise(self, job: JobSeen, attempt: Mapping[str, object]) -> None:
         """An attempt is about to be made for a job: it counts from now on."""

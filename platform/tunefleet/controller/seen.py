@@ -133,10 +133,12 @@ class _Counted(_Lenient):
 
     @property
     def profile(self) -> str:
+        """The profile it was made with; "" without one."""
         return self.manifest.spec.profile or ""
 
     @property
     def gpus(self) -> int:
+        """How many GPUs it was planned for."""
         plan = self.plan
         return plan.workers if plan is not None and plan.device == DeviceType.CUDA else 0
 
@@ -159,16 +161,6 @@ class AttemptSeen(Seen):
 
     spec: _AttemptSpecSeen
     status: _AttemptStatusSeen = _AttemptStatusSeen()
-
-    @property
-    def profile(self) -> str:
-        """The profile it was made with; "" without one."""
-        return self.spec.profile
-
-    @property
-    def gpus(self) -> int:
-        """How many GPUs it was planned for."""
-        return self.spec.gpus
 
     @property
     def least(self) -> int | None:

@@ -73,7 +73,7 @@ class StoppedAtOnce(Exception):
 
 
 class OutOfBudget(Exception):
-    """The limit itself is reached: the workers did not stop in time by themselves."""
+    """The limit is as near as it may come: the workers did not stop in time by themselves."""
 
 
 @dataclass(slots=True)

@@ -44,6 +44,12 @@ def status(world: World) -> dict[str, object]:
     return found
 
 
+def attempts(world: World) -> list[dict[str, object]]:
+    found = status(world)["attempts"]
+    assert isinstance(found, list)
+    return found
+
+
 def essence(world: World) -> dict[str, object]:
     """What must be the same however it went: not how often it was tried."""
     told = status(world)
@@ -366,9 +372,12 @@ def test_a_suspended_job_saves_stops_frees_its_pods_and_goes_on_when_it_may() ->
         world.waits()
     assert status(world)["phase"] == "Suspended"
     assert not world.live_writers()
+    suspended = attempts(world)[1]
+    assert (suspended["failure"], suspended["message"]) == ("preempted", "suspended; it was saved")
     world.wishes(suspend=False)
     world.goes_on_to_its_end()
     assert status(world)["phase"] == "Succeeded"
+    assert attempts(world)[1] == suspended, "going on tells it no other way"
     assert [a["spec"]["number"] for a in world.of("FineTuneAttempt")] == [0, 1, 2]
 
 
