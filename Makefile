@@ -117,13 +117,24 @@ testbed: $(VENV)/.tools ## build the servers and our image for a cluster on this
 	$(BED) build node --install
 	$(BED) image --only-build
 
-# Two beds beside each other, because tests wait more than they work; one cluster of the user's own.
-BESIDE = $(if $(KUBECONFIG),,-n 2 --dist loadfile --no-loadscope-reorder)
+# Tests of a cluster wait more than they work: the node's run beside the controller's, and those on
+# two beds beside each other. On one cluster of the user's own they run one after the other.
 .PHONY: test-cluster
 test-cluster: $(VENV)/.tools ## the controller on real API servers, our image on a node, with the real KubeRay operator
 	@[ -n "$${KUBECONFIG:-}" ] || $(MAKE) testbed
-	$(QUIET) $(BIN)/python -m pytest --durations 15 $(BESIDE) tests/cluster $(ARGS)
-	$(QUIET) $(BIN)/python -m pytest tests/e2e/node $(ARGS)
+	@$(MAKE) $(if $(KUBECONFIG),,--jobs 2 --keep-going) test-node test-controller
+
+.PHONY: test-controller
+test-controller: $(VENV)/.tools ## the first half of it: the controller alone, its pods played
+	$(QUIET) $(BIN)/python -m pytest --durations 15 $(if $(KUBECONFIG),,-n 2 --dist loadfile \
+		--no-loadscope-reorder) tests/cluster $(ARGS)
+
+# What it says is kept to its end, so that two progress bars are not written over each other.
+.PHONY: test-node
+test-node: $(VENV)/.tools ## the second half of it: real pods of our image
+	@echo "The tests of a node run beside the others and are told at their end ($(VENV)/node.log)"
+	@failed=0; $(QUIET) $(BIN)/python -m pytest --durations 5 tests/e2e/node $(ARGS) \
+		>$(VENV)/node.log 2>&1 || failed=$$?; cat $(VENV)/node.log; exit $$failed
 
 .PHONY: test-cluster-full
 test-cluster-full: ## the same, with the controller killed around every write of four lives; an hour

@@ -16,7 +16,7 @@ from tests.unit.house.tree import ROOT
 TARGETS = {
     *("quickstart", "test", "test-e2e", "test-faults", "lint", "format", "docs", "benchmark"),
     *("testbed", "cluster-up", "cluster-down", "cluster-demo"),
-    *("test-cluster", "test-cluster-full", "clean"),
+    *("test-cluster", "test-controller", "test-node", "test-cluster-full", "clean"),
 }
 
 
