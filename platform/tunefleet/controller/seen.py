@@ -8,7 +8,8 @@ pydantic and ``api``.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -18,8 +19,11 @@ from tunefleet.api.attempt import AttemptResult, Stage
 from tunefleet.api.status import JobStatus
 from tunefleet.api.words import Command, DeviceType
 from tunefleet.channel.schema import Progress
+from tunefleet.controller.outline import outline
 from tunefleet.render.names import ATTEMPT_LABEL
 
+WORTH_COMPRESSING = 1024
+"""Of what is shorter, in bytes, compressing saves less than its time is worth."""
 NODE_TYPE = "ray.io/node-type"
 """The label by which KubeRay tells heads from workers."""
 
@@ -84,15 +88,26 @@ class Seen(_Lenient):
         """Whether it is being deleted."""
         return self.metadata.deletion_timestamp is not None
 
+    @classmethod
+    def read(cls, body: bytes) -> Self:
+        """What is known of an object as the server sends it; raises ``ValidationError``."""
+        return cls.model_validate_json(_outline(cls)(body))
+
     def packed(self) -> bytes:
         """All that is known of it, small."""
-        said = self.model_dump_json(by_alias=True, exclude_unset=True)
-        return zlib.compress(said.encode(), level=1)
+        said = self.model_dump_json(by_alias=True, exclude_unset=True).encode()
+        return said if len(said) < WORTH_COMPRESSING else zlib.compress(said, level=1)
 
     @classmethod
     def unpacked(cls, body: bytes) -> Self:
         """What was packed."""
-        return cls.model_validate_json(zlib.decompress(body))
+        said = body if body.startswith(b"{") else zlib.decompress(body)
+        return cls.model_validate_json(said)
+
+
+@cache
+def _outline(model: type[Seen]) -> Callable[[bytes], bytes]:
+    return outline(model, _Lenient)
 
 
 class _Wishes(_Lenient):
@@ -357,7 +372,7 @@ def counted(spec: Mapping[str, object]) -> tuple[str, int]:
 
 def workload_seen(body: bytes) -> WorkloadSeen:
     """A Workload; of one that is no RayJob's no more is kept than that it is there."""
-    found = WorkloadSeen.model_validate_json(body)
+    found = WorkloadSeen.read(body)
     if found.ray_job:
         return found
     return found.model_copy(update={"status": _WorkloadStatus()})
@@ -366,6 +381,6 @@ def workload_seen(body: bytes) -> WorkloadSeen:
 def job_seen(body: bytes) -> JobSeen:
     """A FineTuneJob; one whose status somebody spoilt counts as one without."""
     try:
-        return JobSeen.model_validate_json(body)
+        return JobSeen.read(body)
     except ValidationError:
-        return JobSeen(metadata=Seen.model_validate_json(body).metadata)
+        return JobSeen(metadata=Seen.read(body).metadata)

@@ -194,34 +194,59 @@ class Client:
         """Every object, page by page; how many fit into one is seen from the pages before.
 
         All pages of a list have the list's resource version. Where the server has forgotten
-        that version on the way, the list begins anew with another one.
+        that version on the way, the list begins anew with another one. The next page is on its
+        way while one is looked at.
         """
         restarts = 0
         size = min(limit, FIRST_PAGE)
         more = ""
-        while True:
-            query = self._selection(labels) | {"limit": str(size)}
-            if more:
-                query["continue"] = more
-            call = Call("GET", resource.path(namespace), query)
-            try:
-                body = await self.fetch("list", resource, call)
-                version, following, items = split_list(body)
-            except ApiError as error:
-                if not (error.gone and more) or restarts == LISTS_AT_MOST:
-                    raise
-                restarts += 1
-                more = ""
-                continue
-            except NotJson as error:
-                raise ApiError(UNREACHABLE, "Unreachable", str(error)) from error
-            if items:
-                size = max(1, min(limit, PAGE_BYTES * len(items) // len(body)))
-            del body
-            yield Page(version, items)
-            more = following
-            if not more:
-                return
+        asked = self._ask(resource, namespace, labels, size, more)
+        try:
+            while True:
+                try:
+                    body = await asked
+                    version, following, items = split_list(body)
+                except ApiError as error:
+                    if not (error.gone and more) or restarts == LISTS_AT_MOST:
+                        raise
+                    restarts += 1
+                    more = ""
+                    asked = self._ask(resource, namespace, labels, size, more)
+                    continue
+                except NotJson as error:
+                    raise ApiError(UNREACHABLE, "Unreachable", str(error)) from error
+                if items:
+                    size = max(1, min(limit, PAGE_BYTES * len(items) // len(body)))
+                del body
+                more = following
+                if more:
+                    asked = self._ask(resource, namespace, labels, size, more)
+                yield Page(version, items)
+                if not more:
+                    return
+        finally:
+            asked.cancel()
+
+    def _ask(
+        self, resource: Resource, namespace: str | None, labels: str, size: int, more: str
+    ) -> asyncio.Task[bytes]:
+        """Have a page of a list on its way."""
+        query = self._selection(labels) | {"limit": str(size)}
+        if more:
+            query["continue"] = more
+        call = Call("GET", resource.path(namespace), query)
+        asked = asyncio.create_task(self.fetch("list", resource, call))
+        # Of a page that nobody waits for any more, no error is told.
+        asked.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return asked
+
+    async def newest(self, resource: Resource, namespace: str | None, *, labels: str = "") -> str:
+        """The resource version that a list would have now."""
+        body = await self._ask(resource, namespace, labels, 1, "")
+        try:
+            return split_list(body).resource_version
+        except NotJson as error:
+            raise ApiError(UNREACHABLE, "Unreachable", str(error)) from error
 
     async def watch(
         self,

@@ -213,14 +213,10 @@ class Reflector(Generic[T]):
         A server whose store was restored to an earlier state accepts a watch from its future
         and then says nothing until it gets there, bookmarks included.
         """
-        pages = self._client.list_pages(
-            self.resource, self._namespace, labels=self._labels, limit=1
+        self._follows(
+            await self._client.newest(self.resource, self._namespace, labels=self._labels)
         )
-        async with contextlib.aclosing(pages):
-            async for page in pages:
-                self._follows(page.resource_version)
-                self._well()
-                return
+        self._well()
 
     def _follows(self, version: str) -> None:
         if version.isdecimal() and self._version.isdecimal() and int(version) < int(self._version):

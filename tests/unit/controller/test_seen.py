@@ -21,10 +21,10 @@ from tunefleet.controller.seen import (
 
 READ: dict[str, Callable[[bytes], Seen]] = {
     "FineTuneJob": job_seen,
-    "FineTuneAttempt": AttemptSeen.model_validate_json,
-    "Job": PrepareJobSeen.model_validate_json,
-    "RayJob": RayJobSeen.model_validate_json,
-    "Pod": PodSeen.model_validate_json,
+    "FineTuneAttempt": AttemptSeen.read,
+    "Job": PrepareJobSeen.read,
+    "RayJob": RayJobSeen.read,
+    "Pod": PodSeen.read,
 }
 
 
@@ -49,6 +49,18 @@ def test_what_is_packed_comes_out_as_it_went_in() -> None:
         assert type(seen).unpacked(seen.packed()) == seen
         kinds.add(kind)
     assert kinds == READ.keys(), "each kind was there"
+
+
+def test_what_is_passed_over_says_nothing_of_what_is_read() -> None:
+    for kind, found in all_objects():
+        metadata = found["metadata"]
+        metadata["resourceVersion"] = metadata.get("resourceVersion", "1")
+        body = json.dumps(found).encode()
+        seen = READ[kind](body)
+        assert seen == type(seen).model_validate_json(body)
+        metadata["managedFields"] = [{"manager": "kubectl", "fieldsV1": {"f:spec": {"f:a": {}}}}]
+        found["spec"] = {"neverHeardOf": [{"a": None}], **found.get("spec", {})}
+        assert READ[kind](json.dumps(found).encode()) == seen
 
 
 @pytest.mark.parametrize(

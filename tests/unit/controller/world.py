@@ -174,7 +174,7 @@ class World:
         attempts = tuple(
             sorted(
                 (
-                    _kept(AttemptSeen.model_validate_json, o)
+                    _kept(AttemptSeen.read, o)
                     for key, o in world.items()
                     if key[0] == "FineTuneAttempt"
                     and o["metadata"]["ownerReferences"][0]["uid"] == uid
@@ -187,9 +187,9 @@ class World:
         seen = Observed(
             seen=_kept(job_seen, job),
             attempts=attempts,
-            prepare_job=_kept(PrepareJobSeen.model_validate_json, prepare) if prepare else None,
+            prepare_job=_kept(PrepareJobSeen.read, prepare) if prepare else None,
             ray_jobs={
-                a.name: _kept(RayJobSeen.model_validate_json, world["RayJob", a.name])
+                a.name: _kept(RayJobSeen.read, world["RayJob", a.name])
                 for a in attempts
                 if ("RayJob", a.name) in world
             },
@@ -472,7 +472,7 @@ def _workers(ray_job: Mapping[str, Any]) -> int:
 
 def _pods(world: Objects, attempt: str) -> tuple[PodSeen, ...]:
     return tuple(
-        _kept(PodSeen.model_validate_json, o)
+        _kept(PodSeen.read, o)
         for key, o in sorted(world.items())
         if key[0] == "Pod" and o["metadata"]["labels"]["tunefleet.dev/attempt"] == attempt
     )

@@ -123,12 +123,12 @@ class Jobs:
             gpus.changed(old, new)
             woken(old, new)
 
-        attempts = follow(ATTEMPTS, AttemptSeen.model_validate_json, attempt_changed)
-        prepared = follow(PREPARE_JOBS, PrepareJobSeen.model_validate_json, woken, JOB_LABEL)
-        ray_jobs = follow(RAY_JOBS, RayJobSeen.model_validate_json, woken, JOB_LABEL, or_else=())
+        attempts = follow(ATTEMPTS, AttemptSeen.read, attempt_changed)
+        prepared = follow(PREPARE_JOBS, PrepareJobSeen.read, woken, JOB_LABEL)
+        ray_jobs = follow(RAY_JOBS, RayJobSeen.read, woken, JOB_LABEL, or_else=())
         older = (OLDER_WORKLOADS,)
         workloads = follow(WORKLOADS, workload_seen, workload_changed, or_else=older)
-        pod_watch = follow(PODS, PodSeen.model_validate_json, pod_changed, JOB_LABEL)
+        pod_watch = follow(PODS, PodSeen.read, pod_changed, JOB_LABEL)
         pods = PodsOfAttempts(pod_watch.cache)
         caches = Caches(
             jobs.cache,

@@ -121,7 +121,7 @@ async def pods(cluster: Cluster, attempt: str) -> dict[str, tuple[PodSeen, list[
     found = {}
     for selector in (f"{ATTEMPT_LABEL}={attempt}", f"{_JOB_NAME}={attempt}"):
         async for body in bodies(cluster, PODS, selector):
-            seen = PodSeen.model_validate_json(body)
+            seen = PodSeen.read(body)
             spec = cast("dict[str, list[dict[str, str]]]", json.loads(body).get("spec", {}))
             names = [container["name"] for container in spec.get("containers", [])]
             found[seen.name] = (seen, names)
