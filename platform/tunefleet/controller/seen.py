@@ -19,7 +19,7 @@ from tunefleet.api.attempt import AttemptResult, Stage
 from tunefleet.api.status import JobStatus
 from tunefleet.api.words import Command, DeviceType
 from tunefleet.channel.schema import Progress
-from tunefleet.controller.outline import outline
+from tunefleet.kube.outline import outline
 from tunefleet.render.names import ATTEMPT_LABEL
 
 WORTH_COMPRESSING = 1024

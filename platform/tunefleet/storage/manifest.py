@@ -226,12 +226,17 @@ def take_file(run: RunFolder, manifest: Manifest, name: str, scratch: Path) -> b
 
 def check_file(run: RunFolder, manifest: Manifest, name: str, scratch: Path) -> None:
     """Read what :func:`take_file` found to the last byte; DamagedError when it was altered."""
-    entry = _entry(run, manifest, name)
     key = run.key(CHECKPOINTS, manifest.name, name)
     if run.store.local_path(key) is None:
         found = digest_of_file(local_copy(run, manifest, name, scratch))
     else:
         found = run.store.digest(key)
+    check_digest(run, manifest, name, found)
+
+
+def check_digest(run: RunFolder, manifest: Manifest, name: str, found: tuple[int, str]) -> None:
+    """DamagedError where the size and sha256 that were found are not those of the manifest."""
+    entry = _entry(run, manifest, name)
     if found != (entry.size, entry.sha256):
         raise _altered(run, manifest, name)
 

@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from io import FileIO
+from collections.abc import Callable, Mapping
 from math import prod
-from pathlib import Path
+from typing import Protocol
 
 import torch
 
@@ -95,13 +93,21 @@ class FileImage:
         return self._bytes.numpy().data
 
 
+class Readable(Protocol):
+    """A file that is open at its beginning; what is read of it may be less than was asked for."""
+
+    @property
+    def name(self) -> object: ...
+    def readinto(self, buffer: memoryview, /) -> int | None: ...
+
+
 class FileReader:
     """An open safetensors file. ``kinds`` are the types and shapes of its tensors by name.
 
     Raises ``ValueError`` for a file that is none, or shorter than it says.
     """
 
-    def __init__(self, file: FileIO) -> None:
+    def __init__(self, file: Readable) -> None:
         self._file = file
         self.kinds: dict[str, Kind] = dict(_layout(file))
 
@@ -122,22 +128,10 @@ class FileReader:
             target.copy_(read)
 
     def _fill(self, tensor: torch.Tensor) -> None:
-        rest = tensor.detach().reshape(-1).view(torch.uint8).numpy().data
-        while rest.nbytes:
-            read = self._file.readinto(rest)
-            if not read:
-                raise ValueError(f"{self._file.name} ends too early")
-            rest = rest[read:]
+        _read(self._file, tensor.detach().reshape(-1).view(torch.uint8).numpy().data)
 
 
-@contextmanager
-def reading(path: Path) -> Iterator[FileReader]:
-    """A file's reader for the duration of a block."""
-    with path.open("rb", buffering=0) as file:
-        yield FileReader(file)
-
-
-def _layout(file: FileIO) -> list[tuple[str, Kind]]:
+def _layout(file: Readable) -> list[tuple[str, Kind]]:
     """Names and kinds in the order of the bytes; the file is read to their beginning."""
     (length,) = struct.unpack("<Q", _exactly(file, 8))
     if length > _HEADER_AT_MOST:
@@ -161,11 +155,18 @@ def _layout(file: FileIO) -> list[tuple[str, Kind]]:
     return found
 
 
-def _exactly(file: FileIO, size: int) -> bytes:
-    read = file.read(size)
-    if read is None or len(read) < size:
-        raise ValueError(f"{file.name} ends too early")
-    return read
+def _exactly(file: Readable, size: int) -> bytes:
+    body = bytearray(size)
+    _read(file, memoryview(body))
+    return bytes(body)
+
+
+def _read(file: Readable, into: memoryview) -> None:
+    while into.nbytes:
+        count = file.readinto(into)
+        if not count:
+            raise ValueError(f"{file.name} ends too early")
+        into = into[count:]
 
 
 def _kinds(tensors: Mapping[str, torch.Tensor]) -> dict[str, Kind]:

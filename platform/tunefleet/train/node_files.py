@@ -1,9 +1,9 @@
 """A checkpoint's files on this node, each fetched and checked once.
 
-Decides who reads: the first process of a node reads a file to the last byte (from a remote
-store into the node's scratch folder), the others map the same file. A file is put into place while
-it is still being checked; nobody goes on before it was found whole. Imports ``storage`` and the
-group.
+Decides who checks: the first process of a node fetches a file (from a remote store into the node's
+scratch folder) and hashes what it reads of it, the others read the same file. A file is put into
+place while it is still being hashed; nobody goes on before it was found whole. Imports ``storage``
+and the group.
 """
 
 from __future__ import annotations
@@ -11,13 +11,24 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
-from tunefleet.storage.checkpoints import Manifest, check_file, local_copy, take_file
+from tunefleet.storage.checkpoints import (
+    Manifest,
+    check_digest,
+    check_file,
+    local_copy,
+    take_file,
+)
+from tunefleet.storage.digests import HashedReader
 from tunefleet.storage.run import RunStore
 from tunefleet.train.group import Group
+
+Opened = Callable[[str], HashedReader | FileIO]
+"""Gives a file of a checkpoint, to be read from its beginning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,38 +46,42 @@ class NodeFiles:
         return self.scratch / "restore"
 
     @contextmanager
-    def of(self, manifest: Manifest, *names: str) -> Iterator[Callable[[str], Path]]:
-        """Gives the local path of each named file for the duration of a block.
+    def of(self, manifest: Manifest, *names: str) -> Iterator[Opened]:
+        """Opens each named file, once, for the duration of a block.
 
-        All are read at once, so that one is put into place while the next is still on its
-        way, and hashed meanwhile: what was read in the block may be used once the block has
-        ended. Every process of the group asks for the same files in the same order. Raises
+        All are fetched at once, so that one is put into place while the next is still on its
+        way. What is read into in the block has to stay as it is, and may be used once the block
+        has ended. Every process of the group asks for the same files in the same order. Raises
         ``DamagedError`` on the process that finds a file altered, at the end of the block at
         the latest, also in the place of whatever such a file led to.
         """
         folder, mine = self.folder, names if self.local_rank == 0 else ()
-        with ThreadPoolExecutor(2 * len(names), thread_name_prefix="restore") as pool:
+        hashed: dict[str, HashedReader] = {}
+        with (
+            ThreadPoolExecutor(len(names), thread_name_prefix="restore") as pool,
+            ExitStack() as ends,
+        ):
             taken = {
                 name: pool.submit(take_file, self.run, manifest, name, folder) for name in mine
             }
 
-            def check(name: str) -> None:
-                if not taken[name].result():
-                    check_file(self.run, manifest, name, folder)
-
-            checks = [pool.submit(check, name) for name in mine]
-
-            def opened(name: str) -> Path:
-                if name in taken:
-                    taken[name].result()
+            def opened(name: str) -> HashedReader | FileIO:
+                to_hash = name in taken and not taken[name].result()
                 self.group.barrier()
-                return local_copy(self.run, manifest, name, folder)
+                path = local_copy(self.run, manifest, name, folder)
+                if not to_hash:
+                    return ends.enter_context(path.open("rb", buffering=0))
+                hashed[name] = ends.enter_context(HashedReader(path))
+                return hashed[name]
 
             try:
                 yield opened
             finally:
-                for each in checks:
-                    each.result()
+                for name, whole in taken.items():
+                    if name in hashed:
+                        check_digest(self.run, manifest, name, hashed[name].digest())
+                    elif not whole.result():
+                        check_file(self.run, manifest, name, folder)
         self.group.barrier()
         if self.local_rank == 0:
             shutil.rmtree(folder, ignore_errors=True)

@@ -9,15 +9,13 @@ step number.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import torch
 from torch import nn
 
 from tunefleet.api.base import Document
 from tunefleet.evaluate.result import History
-from tunefleet.train.image import FileImage, Kind, reading
+from tunefleet.train.image import FileImage, FileReader, Kind
+from tunefleet.train.node_files import Opened
 from tunefleet.train.optimizer import named_trainable
 
 WEIGHTS, MOMENTS, STATE = "weights.safetensors", "moments.safetensors", "state.json"
@@ -80,10 +78,8 @@ def _tensors(
     }
 
 
-def restore(
-    model: nn.Module, optimizer: torch.optim.Optimizer, opened: Callable[[str], Path]
-) -> RunState:
-    """Put a checkpoint back into model and optimiser; ``opened`` gives a file's local path.
+def restore(model: nn.Module, optimizer: torch.optim.Optimizer, opened: Opened) -> RunState:
+    """Put a checkpoint back into model and optimiser.
 
     Raises ``KeyError`` when the checkpoint is of another model, ``ValueError`` for a file that
     is none of a checkpoint.
@@ -100,15 +96,15 @@ def restore(
         optimizer.state[parameter][what] = made
         return made
 
-    with reading(opened(MOMENTS)) as moments:
-        moments.read(moment)
-    return RunState.from_json(opened(STATE).read_bytes())
+    FileReader(opened(MOMENTS)).read(moment)
+    return RunState.from_json(opened(STATE).readall())
 
 
-def restore_weights(model: nn.Module, opened: Callable[[str], Path]) -> None:
+def restore_weights(model: nn.Module, opened: Opened) -> None:
     """Put a checkpoint's weights back; raises ``KeyError`` when the model is another one."""
     trainable = named_trainable(model)
-    with reading(opened(WEIGHTS)) as weights, torch.no_grad():
+    weights = FileReader(opened(WEIGHTS))
+    with torch.no_grad():
         if weights.kinds.keys() != trainable.keys():
             missing = sorted(trainable.keys() ^ weights.kinds.keys())[:3]
             raise KeyError(f"the checkpoint is of another model: {', '.join(missing)} differ")

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunefleet.train.image import FileImage, Kind, reading
+from tunefleet.train.image import FileImage, FileReader, Kind
 
 TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.uint8, torch.bool)
 KINDS = st.dictionaries(
@@ -89,7 +89,8 @@ def test_what_the_library_wrote_is_read_to_where_it_belongs(
         found[name] = torch.zeros(shape, dtype=dtype)
         return found[name]
 
-    with reading(path) as file:
+    with path.open("rb", buffering=0) as opened:
+        file = FileReader(opened)
         assert file.kinds == {name: (each.dtype, each.shape) for name, each in tensors.items()}
         file.read(place)
     assert found.keys() == tensors.keys()
@@ -104,8 +105,8 @@ def test_what_the_library_wrote_is_read_to_where_it_belongs(
 def test_a_tensor_that_lies_otherwise_gets_a_copy(tmp_path: Path, target: torch.Tensor) -> None:
     written = torch.arange(6.0).view(2, 3)
     safetensors.torch.save_file({"w": written}, tmp_path / "file")
-    with reading(tmp_path / "file") as file:
-        file.read(lambda name, kind: target)
+    with (tmp_path / "file").open("rb", buffering=0) as opened:
+        FileReader(opened).read(lambda name, kind: target)
     assert torch.equal(target.float(), written)
 
 
@@ -148,5 +149,5 @@ ENTRY = {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]}
 )
 def test_a_file_that_is_none_is_refused(tmp_path: Path, body: bytes) -> None:
     (tmp_path / "file").write_bytes(body)
-    with pytest.raises(ValueError), reading(tmp_path / "file") as file:
-        file.read(lambda name, kind: torch.zeros(kind[1], dtype=kind[0]))
+    with pytest.raises(ValueError), (tmp_path / "file").open("rb", buffering=0) as opened:
+        FileReader(opened).read(lambda name, kind: torch.zeros(kind[1], dtype=kind[0]))

@@ -50,7 +50,7 @@ def test_a_remote_checkpoint_is_read_once_to_claim_and_to_restore(tmp_path: Path
     assert not hasattr(start, "message"), "it goes on"
     manifest = load_manifest(run, getattr(start, "resumed_from", ""))
     with files.of(manifest, *FILES) as opened:
-        assert {name: opened(name).read_bytes() for name in FILES} == FILES
+        assert {name: opened(name).readall() for name in FILES} == FILES
     assert sorted(store.read) == sorted(FILES)
     assert not files.folder.exists(), "nothing is left on the node"
 
@@ -58,7 +58,7 @@ def test_a_remote_checkpoint_is_read_once_to_claim_and_to_restore(tmp_path: Path
 def test_files_of_this_machine_are_used_where_they_lie(tmp_path: Path) -> None:
     run, manifest = committed(open_store(str(tmp_path / "runs"), tmp_path))
     with NodeFiles(run, Group(), 0, tmp_path / "scratch").of(manifest, "weights") as opened:
-        assert opened("weights").is_relative_to(tmp_path / "runs")
+        assert Path(str(opened("weights").name)).is_relative_to(tmp_path / "runs")
 
 
 @pytest.mark.parametrize("where", ["disk", "memory"])
@@ -76,7 +76,7 @@ def test_what_an_altered_file_leads_to_is_told_as_its_cause(tmp_path: Path) -> N
     run.store.put(run.key("checkpoints", manifest.name, "weights"), b"v" * 100)
     files = NodeFiles(run, Group(), 0, tmp_path / "scratch")
     with pytest.raises(DamagedError, match="altered"), files.of(manifest, *FILES) as opened:
-        raise KeyError(opened("weights").read_bytes())
+        raise KeyError(opened("weights").readall())
 
 
 @pytest.mark.parametrize("body", [b"w" * 99, b"w" * 101], ids=["shorter", "longer"])

@@ -1,8 +1,8 @@
 """Cuts an object's JSON down to the fields that a projection has, before it is read.
 
-Decides that the rest of an object is passed over, not parsed: of the ten kilobytes of a running
-attempt or a RayJob half a kilobyte is looked at. Says nothing of whether the fields are right; that
-is for the model. Imports pydantic and msgspec.
+Decides that the rest of an object is passed over, not parsed: of many kilobytes a few hundred bytes
+are looked at, and most of the rest is who wrote which field. Says nothing of whether the fields are
+right; that is for the model. Imports pydantic and msgspec.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tunefleet.controller.outline import outline
+from tunefleet.kube.outline import outline
 
 
 class Part(BaseModel):
