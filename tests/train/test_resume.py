@@ -20,6 +20,7 @@ from tunefleet.api.words import FailureClass, Phase
 from tunefleet.plan.document import EvaluationPlan, OptimizerPlan
 from tunefleet.plan.worker import WorkerConfig
 from tunefleet.storage.checkpoints import chain
+from tunefleet.storage.run import RunStore
 from tunefleet.train.process import run_process
 
 
@@ -62,6 +63,29 @@ def test_a_stopped_run_goes_on_to_the_same_bits(site: Site, whole: WorkerConfig,
     expected, expected_weights = newest(site.run_store("whole"))
     assert manifest.chain == expected.chain
     assert all(np.array_equal(weights[name], expected_weights[name]) for name in weights)
+    assert evaluations(run) == evaluations(site.run_store("whole"))
+
+
+def evaluations(run: RunStore) -> list[tuple[object, object]]:
+    """Step and metrics of each, as the outcome tells them."""
+    outcome = run.get_json("report/outcome.json")
+    assert outcome is not None
+    history = outcome["history"]
+    assert isinstance(history, dict)
+    return [(record["step"], record["metrics"]) for record in history["evaluations"]]
+
+
+def test_who_has_to_stop_saves_before_it_evaluates(site: Site) -> None:
+    every = site.plan.evaluation.every_steps
+    config = site.config("stopped where it is evaluated")
+    run_here(config, stop_after=every - 1)
+    run = site.run_store("stopped where it is evaluated")
+    ended = run.exit_record(1)
+    assert ended is not None and ended.step == every
+    assert newest(run)[0].metric is None, "it was not evaluated"
+    run_here(site.config("stopped where it is evaluated"))
+    succeeded(site, "stopped where it is evaluated")
+    assert every in [step for step, _ in evaluations(run)]
 
 
 def test_a_run_goes_on_with_another_number_of_workers(site: Site, whole: WorkerConfig) -> None:

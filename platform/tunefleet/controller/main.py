@@ -12,6 +12,7 @@ import gc
 import logging
 import os
 import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from tunefleet.render.settings import Runtime as Settings
 log = logging.getLogger("tunefleet.controller")
 
 LEASE = "tunefleet-controller"
+# As deep as the API server lets JSON be, and some: what one tenant's pods say must not stop all.
+JSON_DEPTH = 12_000
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -35,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     # Many small objects that live long: a collection every few hundred of them finds nothing.
     gc.set_threshold(50_000, 20, 50)
+    sys.setrecursionlimit(JSON_DEPTH)
     asyncio.run(_run(options))
 
 

@@ -1,6 +1,7 @@
 """What the controller keeps of each object it watches: a few fields, never the whole.
 
-Decides the projections, read leniently (a newer server may say more) and straight from bytes.
+Decides the projections, read leniently (a newer server or a newer runtime image may say more than
+our own models know) and straight from bytes.
 Specs and facts are not kept: they are read again when something is made from them. Imports
 pydantic and ``api``.
 """
@@ -91,7 +92,7 @@ class Seen(_Lenient):
     @classmethod
     def read(cls, body: bytes) -> Self:
         """What is known of an object as the server sends it; raises ``ValidationError``."""
-        return cls.model_validate_json(_outline(cls)(body))
+        return cls.model_validate_json(_outline(cls)(body), extra="ignore")
 
     def packed(self) -> bytes:
         """All that is known of it, small."""
@@ -102,7 +103,7 @@ class Seen(_Lenient):
     def unpacked(cls, body: bytes) -> Self:
         """What was packed."""
         said = body if body.startswith(b"{") else zlib.decompress(body)
-        return cls.model_validate_json(said)
+        return cls.model_validate_json(said, extra="ignore")
 
 
 @cache
@@ -266,7 +267,6 @@ class WorkloadSeen(Seen):
 
 class _PrepareStatus(_Lenient):
     conditions: list[Told] = []
-    failed: int = 0
     active: int = 0
 
 
@@ -274,6 +274,11 @@ class PrepareJobSeen(Seen):
     """A Kubernetes Job that prepares."""
 
     status: _PrepareStatus = _PrepareStatus()
+
+    @property
+    def runs(self) -> bool:
+        """Whether it has a pod, and may keep it."""
+        return self.status.active > 0 and not self.going
 
     @property
     def failure(self) -> str | None:
@@ -288,7 +293,6 @@ class _Terminated(_Lenient):
     reason: str = ""
     message: str = ""
     exit_code: int = 0
-    finished_at: str | None = None
 
 
 class _Waiting(_Lenient):
@@ -378,9 +382,16 @@ def workload_seen(body: bytes) -> WorkloadSeen:
     return found.model_copy(update={"status": _WorkloadStatus()})
 
 
+class _Asked(Seen):
+    """A FineTuneJob but for its status."""
+
+    spec: _Wishes = _Wishes()
+
+
 def job_seen(body: bytes) -> JobSeen:
     """A FineTuneJob; one whose status somebody spoilt counts as one without."""
     try:
         return JobSeen.read(body)
     except ValidationError:
-        return JobSeen(metadata=Seen.read(body).metadata)
+        asked = _Asked.read(body)
+        return JobSeen(metadata=asked.metadata, spec=asked.spec)

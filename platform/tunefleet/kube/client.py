@@ -33,8 +33,8 @@ LISTS_AT_MOST = 5
 """How often a list whose continue token expired is begun anew."""
 FIRST_PAGE = 100
 PAGE_BYTES = 2**20
-"""What a page of a list should weigh: it is in memory twice while it is read, and so is one
-of every kind; what malloc once had for them stays with the process."""
+"""What a page of a list should weigh: it is in memory twice while it is read, the next one
+beside it, and so for every kind; what malloc once had for them stays with the process."""
 SILENCE_SECONDS = 70.0
 """A watch that says nothing for longer is dead: bookmarks come about once a minute."""
 WATCH_SECONDS = (300, 600)
@@ -330,13 +330,15 @@ class Client:
         """Send a write when its turn comes, unless the fence is closed by then."""
         metrics.WRITE_WAIT_SECONDS.inc(await self._bucket.take())
         # An event changes nothing, and the last are written after leadership was given up.
-        if resource != EVENTS and not self._may_write():
-            raise Fenced(f"{verb} {call.path} was not sent: this process no longer leads")
-        return _document(await self.fetch(verb, resource, call))
+        return _document(await self.fetch(verb, resource, call, fenced=resource != EVENTS))
 
-    async def fetch(self, verb: str, resource: Resource, call: Call) -> bytes:
+    async def fetch(
+        self, verb: str, resource: Resource, call: Call, *, fenced: bool = False
+    ) -> bytes:
         """Send a request, again after the pause that the server asks for; the answer's bytes."""
         for pauses in range(PAUSES_AT_MOST + 1):
+            if fenced and not self._may_write():
+                raise Fenced(f"{verb} {call.path} was not sent: this process no longer leads")
             try:
                 return await self._once(verb, resource, call)
             except ApiError as error:

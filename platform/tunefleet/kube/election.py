@@ -121,7 +121,9 @@ class Election:
         self.elected.set()
         while self.holds():
             await asyncio.sleep(min(self._terms.look, max(0.0, self._until - self._clock())))
-            await self._try()
+            # Slept too long, it may not be taken back: somebody may have led meanwhile.
+            if self.holds():
+                await self._try()
         metrics.LEADING.set(0)
         log.error("%s no longer holds the lease, and may not write any more", self.identity)
         self._lost()

@@ -28,7 +28,7 @@ def outline(model: type[BaseModel], parts: type[BaseModel]) -> Callable[[bytes],
     def cut(body: bytes) -> bytes:
         try:
             return encoder.encode(decoder.decode(body))
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return body
 
     return cut

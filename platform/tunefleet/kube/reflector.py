@@ -2,7 +2,7 @@
 
 Decides what a lost connection, a silence, a forgotten or a restored history of the server mean
 for what is cached, and tells every change as *old* and *new* projection. Imports this package
-and pydantic, for the few fields that a bookmark has.
+and pydantic, for the errors of projections.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Generic, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import ValidationError
 
 from tunefleet.kube import metrics
 from tunefleet.kube.cache import Cache, Cached, Name
-from tunefleet.kube.client import Client, EventType, WatchEvent
+from tunefleet.kube.client import SILENCE_SECONDS, Client, EventType, WatchEvent
 from tunefleet.kube.errors import UNREACHABLE, ApiError
 from tunefleet.kube.resources import Resource
+from tunefleet.kube.scanning import Head, NotJson, head_of
 
 log = logging.getLogger("tunefleet.kube")
 
@@ -43,24 +44,11 @@ class Why(StrEnum):
     ABSENT = "absent"
 
 
-class _Metadata(BaseModel):
-    name: str = ""
-    namespace: str = ""
-    resource_version: str = Field("", alias="resourceVersion")
-
-
-class _Head(BaseModel):
-    """The few fields that every object has."""
-
-    metadata: _Metadata = _Metadata()
-
-
-def _head(body: bytes) -> _Metadata:
+def _head(body: bytes) -> Head:
     try:
-        return _Head.model_validate_json(body).metadata
-    except ValidationError as error:
-        said = f"an object without readable metadata: {body[:80]!r}"
-        raise ApiError(UNREACHABLE, "Unreadable", said) from error
+        return head_of(body)
+    except NotJson as error:
+        raise ApiError(UNREACHABLE, "Unreadable", str(error)) from error
 
 
 class _ListAgain(Exception):
@@ -116,6 +104,11 @@ class Reflector(Generic[T]):
     def trouble(self) -> str:
         """What keeps the cache from being true now; empty while nothing does."""
         return self._trouble
+
+    @property
+    def true(self) -> bool:
+        """Whether what is not in the cache can be taken for not being there."""
+        return not self._trouble and self.silent_seconds < SILENCE_SECONDS
 
     @property
     def silent_seconds(self) -> float:

@@ -42,15 +42,30 @@ class _Event(msgspec.Struct):
     object: msgspec.Raw
 
 
+class Head(msgspec.Struct, rename="camel"):
+    """What every object says of itself."""
+
+    name: str = ""
+    namespace: str = ""
+    resource_version: str = ""
+
+
+class _Object(msgspec.Struct):
+    metadata: Head
+
+
 _lists = msgspec.json.Decoder(_List)
 _events = msgspec.json.Decoder(_Event)
+_objects = msgspec.json.Decoder(_Object)
+# (A RecursionError: deeper than this process allows.)
+_WRONG = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def split_list(body: bytes) -> Cut:
     """A list's items, each as JSON, and what its metadata says; :class:`NotJson`."""
     try:
         found = _lists.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _WRONG as error:
         raise NotJson(f"a list that is not whole JSON ({error}): {body[:80]!r}") from None
     metadata = found.metadata
     # Copies: what is cut out would keep the whole page in memory.
@@ -62,6 +77,14 @@ def split_event(line: bytes) -> tuple[str, bytes]:
     """A watch event's type and the JSON of its object; :class:`NotJson`."""
     try:
         event = _events.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _WRONG as error:
         raise NotJson(f"a watch event that cannot be read ({error}): {line[:80]!r}") from None
     return event.type, bytes(event.object)
+
+
+def head_of(body: bytes) -> Head:
+    """Name, namespace and version of an object, whatever else it holds; :class:`NotJson`."""
+    try:
+        return _objects.decode(body).metadata
+    except _WRONG as error:
+        raise NotJson(f"an object without readable metadata ({error}): {body[:80]!r}") from None

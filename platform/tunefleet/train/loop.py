@@ -94,13 +94,17 @@ class Loop:
         self._parts.meter.begin_loop(self._state.step)
         self._parts.model.train()
         try:
+            if self._evaluation_was_put_off():
+                self._evaluate()
             for work in self._prefetched():
                 result = self._take_step(work)
                 self._make_room()
-                if self._parts.plan.total_steps == self._state.step or self._evaluation_is_due():
-                    self._evaluate()
-                elif result.save or result.stop or self._checkpoint_is_due():
+                due, last = self._evaluation_is_due(), self._is_through()
+                # Who has to stop has no time to evaluate first; the next start makes up for it.
+                if result.stop or (not due and (result.save or self._checkpoint_is_due())):
                     self._save(metric=None)
+                if due and (last or not result.stop):
+                    self._evaluate()
                 if result.stop:
                     return self._end(asked_to_stop=True)
                 if self._state.finished:
@@ -182,8 +186,17 @@ class Loop:
         every = self._parts.plan.checkpoints.every_steps
         return every is not None and self._state.step % every == 0
 
+    def _is_through(self) -> bool:
+        return self._state.step == self._parts.plan.total_steps
+
     def _evaluation_is_due(self) -> bool:
-        return self._state.step % self._parts.plan.evaluation.every_steps == 0
+        return self._is_through() or self._state.step % self._parts.plan.evaluation.every_steps == 0
+
+    def _evaluation_was_put_off(self) -> bool:
+        """Whether the run was stopped where it was to be evaluated, before that was done."""
+        step = self._state.step
+        known = any(record.step == step for record in self._state.history.evaluations)
+        return step > 0 and not known and not self._state.finished and self._evaluation_is_due()
 
     def _save(self, metric: float | None) -> None:
         self._saved_at = time.monotonic()

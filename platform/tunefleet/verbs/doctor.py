@@ -41,7 +41,7 @@ NEEDED: dict[str, dict[str, str]] = {
         "numpy": "2.1",
         "obstore": "0.9",
         "psutil": "6",
-        "pydantic": "2.11",
+        "pydantic": "2.12",
         "rich": "13.9",
         "ruamel.yaml": "0.18.15",
     },

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.unit.controller.world import World, a_cluster_job
+from tunefleet.controller.main import JSON_DEPTH
 from tunefleet.controller.seen import (
     AttemptSeen,
     PodSeen,
@@ -86,3 +88,49 @@ def test_a_workload_is_kept_with_its_rayjob() -> None:
     seen = workload_seen(json.dumps(body).encode())
     kept = type(seen).unpacked(seen.packed())
     assert (kept, kept.ray_job) == (seen, "ours")
+
+
+METADATA = {"name": "a", "namespace": "team", "uid": "u", "resourceVersion": "1"}
+
+
+def an_attempt(status: str) -> bytes:
+    spec = {"number": 1, "stage": "Train"}
+    head = json.dumps({"metadata": METADATA, "spec": spec})
+    return f'{head[:-1]}, "status": {status}}}'.encode()
+
+
+def test_a_word_that_only_a_newer_image_knows_does_not_hide_the_others() -> None:
+    result = {"phase": "Succeeded", "step": 7, "energy": {"joules": 3}}
+    progress = {
+        "phase": "Running",
+        "step": 7,
+        "totalSteps": 9,
+        "epoch": 0.7,
+        "epochs": 1,
+        "workers": 2,
+    }
+    said = {"progress": progress | {"mood": "good"}, "result": result}
+    seen = AttemptSeen.read(an_attempt(json.dumps(said)))
+    assert seen.status.result is not None and seen.status.result.step == 7
+    assert seen.status.progress is not None and seen.status.progress.step == 7
+    assert AttemptSeen.unpacked(seen.packed()) == seen
+
+
+@pytest.mark.parametrize("wish", ["suspend", "cancel"])
+def test_a_spoilt_status_does_not_hide_what_is_asked_for(wish: str) -> None:
+    body = {"metadata": METADATA, "spec": {wish: True}, "status": {"phase": "Nonsense"}}
+    seen = job_seen(json.dumps(body).encode())
+    assert getattr(seen.spec, wish)
+    assert seen.status.phase is None or seen.status == type(seen.status)()
+
+
+def test_what_a_pod_says_as_deep_as_the_server_lets_it_is_passed_over() -> None:
+    deep = 9_000
+    facts = '{"a":' * deep + "1" + "}" * deep
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(JSON_DEPTH)
+    try:
+        seen = AttemptSeen.read(an_attempt(f'{{"run": "run-0001", "facts": {facts}}}'))
+    finally:
+        sys.setrecursionlimit(limit)
+    assert seen.status.run == "run-0001"

@@ -354,7 +354,7 @@ class DirectClient(Client):
         )
         self._fake = server
 
-    async def fetch(self, verb: str, resource: Resource, call: Call) -> bytes:
+    async def _once(self, verb: str, resource: Resource, call: Call) -> bytes:
         await asyncio.sleep(self._fake.seconds)
         asked = Request(call.method, call.path, dict(call.query), {}, call.body)
         answer = self._fake.answer(asked)

@@ -278,6 +278,18 @@ def test_a_closed_fence_lets_reads_and_events_through_and_no_write() -> None:
     with_server(test)
 
 
+def test_a_write_that_was_told_to_wait_is_not_sent_by_who_no_longer_leads() -> None:
+    async def test(server: FakeServer, client: Client) -> None:
+        server.answers.append(Answer(429, status(429, "TooManyRequests"), {"Retry-After": "0"}))
+        leads = iter([True, False])
+        client.fence(lambda: next(leads))
+        with pytest.raises(Fenced, match="no longer leads"):
+            await client.create(THINGS, "n", THING)
+        assert len(server.asked("POST")) == 1
+
+    with_server(test)
+
+
 async def pages(client: Client, limit: int) -> list[Page]:
     return [page async for page in client.list_pages(THINGS, limit=limit)]
 

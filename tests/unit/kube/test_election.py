@@ -100,6 +100,17 @@ def test_a_killed_leader_has_a_successor_once_its_lease_ran_out() -> None:
     among("one", "two", test=test)
 
 
+def test_a_leader_that_slept_too_long_does_not_take_its_lease_back() -> None:
+    async def test(one: Candidate) -> None:
+        await asyncio.sleep(100.0)
+        one.ahead += TERMS.renew + 1.0
+        await asyncio.sleep(TERMS.look + 0.1)
+        assert one.lost_at is not None
+        assert not one.election.holds()
+
+    among("one", test=test)
+
+
 def test_a_leader_that_leaves_makes_room_at_once() -> None:
     async def test(one: Candidate, two: Candidate) -> None:
         left = now()

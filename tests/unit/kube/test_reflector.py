@@ -411,6 +411,46 @@ def test_an_object_that_cannot_be_read_keeps_what_was_known_of_it(
     assert "Thing n/a cannot be read; what was known of it before is kept" in caplog.text
 
 
+def test_an_object_too_deep_to_be_parsed_stops_no_other() -> None:
+    deep: object = 1
+    for _ in range(300):
+        deep = {"a": deep}
+
+    async def test(followed: Followed) -> None:
+        server = followed.server
+        server.put("deep", size=deep)
+        server.put("a", size=1)
+        await followed.knows({"a": 1})
+        server.forget_history()
+        server.end_watches()
+        await until_true(lambda: lists(server) == 2)
+        await followed.watches()
+        server.put("b", size=2)
+        await followed.knows({"a": 1, "b": 2})
+
+    follow(test)
+
+
+@pytest.mark.parametrize(
+    ("answer", "true"), [(None, True), (Answer(500, status(500, "Broken")), False)]
+)
+def test_what_cannot_be_followed_now_is_not_taken_for_true(
+    answer: Answer | None, true: bool
+) -> None:
+    async def test(followed: Followed) -> None:
+        server = followed.server
+        server.put("a", size=1)
+        await followed.knows({"a": 1})
+        assert followed.reflector.true
+        if answer is not None:
+            server.answers.append(answer)
+            server.end_watches()
+            await until_true(lambda: bool(followed.reflector.trouble))
+        assert followed.reflector.true == true
+
+    follow(test)
+
+
 def test_who_fails_to_hear_of_a_change_does_not_stop_the_cache(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

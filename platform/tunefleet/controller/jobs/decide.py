@@ -1,7 +1,7 @@
 """What is to be done about a job, from what was observed: pure, and the same every time.
 
-Decides one step of a job's life at a time: accept, prepare, stop, train, finish; each step has
-a file of its own. A step is found again from what there is, so that it does not matter which
+Decides one step of a job's life at a time: accept, prepare, stop, train, finish, clear; each step
+has a file of its own. A step is found again from what there is, so that it does not matter which
 event was lost or where the controller was killed. The clock is handed in.
 """
 
@@ -11,7 +11,7 @@ from datetime import datetime
 
 from tunefleet.api.attempt import Stage
 from tunefleet.api.status import FINAL
-from tunefleet.controller.jobs import preparing, stopping, training
+from tunefleet.controller.jobs import clearing, preparing, stopping, training
 from tunefleet.controller.jobs.decision import Deciding, Decision
 from tunefleet.controller.jobs.observe import Observed
 from tunefleet.render.settings import Runtime
@@ -24,8 +24,7 @@ def decide(observed: Observed, runtime: Runtime, now: datetime) -> Decision:
     if observed.seen.going:
         return Decision(before)
     if before.phase in FINAL and (newest is not None or observed.spec is None):
-        generation = observed.seen.metadata.generation
-        return Decision(before.model_copy(update={"observed_generation": generation}))
+        return clearing.at_the_end(here)
     if observed.spec is not None and observed.spec.job is None and newest is None:
         return here.refuse()
     stop = stopping.wanted(here)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,12 +12,13 @@ from tunefleet.api.job import FineTuneJob
 from tunefleet.api.profile import ProfileSpec
 from tunefleet.api.status import JobPhase, JobStatus, Reason
 from tunefleet.api.words import Command, FailureClass, Phase
+from tunefleet.controller.jobs import silence
 from tunefleet.controller.jobs.attempts import summary
 from tunefleet.controller.jobs.evidence import Evidence
 from tunefleet.controller.jobs.observe import Observed
 from tunefleet.controller.jobs.summary import Story, status_of, timestamp
 from tunefleet.controller.kinds import ATTEMPTS
-from tunefleet.controller.seen import AttemptSeen, Seen
+from tunefleet.controller.seen import AttemptSeen, PodSeen, RayJobSeen, Seen
 from tunefleet.kube.resources import Resource
 from tunefleet.render.attempt import attempt as render_attempt
 from tunefleet.render.settings import Runtime
@@ -125,6 +126,10 @@ class Deciding:
         """What an attempt's pods run, under the profile that it keeps."""
         kept = None if spec.profile is None else ProfileSpec.model_validate(spec.profile)
         return self.runtime.under(kept)
+
+    def beheaded(self, ray_job: RayJobSeen, pods: Sequence[PodSeen]) -> bool:
+        """Whether a RayJob that runs has no head any more; not while pods cannot be followed."""
+        return self.observed.pods_known and silence.beheaded(ray_job, pods)
 
     def told(
         self,

@@ -64,7 +64,8 @@ class Observed:
     told) are None where no decision can need them. ``workload`` is what Kueue keeps of the newest
     attempt, and ``place`` where in its queue that waits. ``too_old`` is what a job that has not
     begun is told of a Kubernetes that is not enough. ``gpus_of_others`` is what the jobs beside it
-    have of its profile's GPUs, in its namespace.
+    have of its profile's GPUs, in its namespace. Without ``pods_known`` pods cannot be followed
+    now, and nothing follows from one that is not there.
     """
 
     seen: JobSeen
@@ -75,6 +76,7 @@ class Observed:
     prepare_job: PrepareJobSeen | None = None
     ray_jobs: Mapping[str, RayJobSeen] = field(default_factory=dict)
     pods: Mapping[str, tuple[PodSeen, ...]] = field(default_factory=dict)
+    pods_known: bool = True
     workload: WorkloadSeen | None = None
     place: int | None = None
     kuberay: bool = True
@@ -103,7 +105,13 @@ class Caches:
 
 
 async def observe(
-    client: Client, caches: Caches, namespace: str, name: str, *, kuberay: bool
+    client: Client,
+    caches: Caches,
+    namespace: str,
+    name: str,
+    *,
+    kuberay: bool,
+    pods_known: bool,
 ) -> Observed | None:
     """What there is of a job now; None when there is no such job.
 
@@ -124,6 +132,7 @@ async def observe(
             if (found := _own(caches.ray_jobs, attempt)) is not None
         },
         pods={attempt.name: caches.pods.of(namespace, attempt.name) for attempt in attempts},
+        pods_known=pods_known,
         kuberay=kuberay,
     )
     observed = await _queued(caches, observed)

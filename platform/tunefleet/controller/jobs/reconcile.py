@@ -63,6 +63,7 @@ class Jobs:
     caches: Caches
     reflectors: tuple[Follower, ...]
     kuberay: Callable[[], bool]
+    pods_known: Callable[[], bool]
     now: Callable[[], datetime] = _utc
 
     @staticmethod
@@ -142,7 +143,16 @@ class Jobs:
             gpus,
         )
         reflectors = (jobs, attempts, prepared, ray_jobs, workloads, pod_watch)
-        return Jobs(client, settings, queue, caches, reflectors, lambda: ray_jobs.served, now)
+        return Jobs(
+            client,
+            settings,
+            queue,
+            caches,
+            reflectors,
+            kuberay=lambda: ray_jobs.served,
+            pods_known=lambda: pod_watch.true,
+            now=now,
+        )
 
     def keys(self) -> Iterable[Name]:
         """Every job there is."""
@@ -151,7 +161,12 @@ class Jobs:
     async def reconcile(self, key: Name) -> float | None:
         """Take one step; in how many seconds to look again."""
         observed = await observe(
-            self.client, self.caches, key.namespace, key.name, kuberay=self.kuberay()
+            self.client,
+            self.caches,
+            key.namespace,
+            key.name,
+            kuberay=self.kuberay(),
+            pods_known=self.pods_known(),
         )
         if observed is None:
             return None

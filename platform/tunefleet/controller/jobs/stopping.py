@@ -74,7 +74,7 @@ def _training(here: Deciding, story: Story, attempt: AttemptSeen) -> Decision | 
         return _at_rest(here, story, Delete.of(RAY_JOBS, ray_job))
     pods = here.observed.pods.get(attempt.name, ())
     lost = silence.lost(ray_job, pods, here.now, begun=True)
-    if not lost and silence.beheaded(ray_job, pods):
+    if not lost and here.beheaded(ray_job, pods):
         lost = "its head is gone, so that nobody could save"
     if lost:
         here.end(story, attempt, Evidence(FailureClass.INFRASTRUCTURE, lost))

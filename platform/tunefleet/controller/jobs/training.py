@@ -76,7 +76,7 @@ def train(here: Deciding, attempt: AttemptSeen) -> Decision:
     lost = silence.lost(found, pods, here.now, begun=begun)
     if lost:
         return _again(here, story, attempt, Evidence(FailureClass.INFRASTRUCTURE, lost))
-    if begun and silence.beheaded(found, pods):
+    if begun and here.beheaded(found, pods):
         return _without_a_head(here, story, attempt)
     _follow(here, story, attempt, found)
     short = None if found.spec.suspend else placing.shortage(attempt, pods, here.now)
@@ -243,11 +243,14 @@ def _wait_for_the_last(
     found = here.observed.ray_jobs.get(attempt.name)
     pods = here.observed.pods.get(attempt.name, ())
     if found is not None and not found.ended and not found.going:
-        never = silence.beheaded(found, pods) or silence.lost(found, pods, here.now, begun=True)
+        never = here.beheaded(found, pods) or silence.lost(found, pods, here.now, begun=True)
         if waited < linger and not never:
             story.message += " when its RayJob has ended"
             return here.told(story, again=linger - waited + 0.5)
         return here.told(story, delete=Delete.of(RAY_JOBS, found), again=PODS_SECONDS)
+    if not here.observed.pods_known:
+        story.message += " when it is known which of its pods are left"
+        return here.told(story, again=PODS_SECONDS)
     left = [pod for pod in pods if not silence.gone(pod, here.now)]
     if left:
         silent = silence.nodes(left, here.now)
