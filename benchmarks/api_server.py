@@ -55,6 +55,11 @@ class Server:
         """Where the controller may keep its Lease."""
         return _RELEASE.namespace
 
+    @property
+    def lease_name(self) -> str:
+        """How it may call it."""
+        return _RELEASE.lease
+
     def namespace(self, name: str) -> str:
         """Make a namespace."""
         program = str(KUBERNETES.path("kubectl"))

@@ -118,6 +118,7 @@ def controller(server: Server, *options: str) -> Iterator[Controller]:
         f"--kubeconfig={server.account}",
         "--image=tunefleet-runtime:benchmark",
         f"--lease-namespace={server.lease_namespace}",
+        f"--lease-name={server.lease_name}",
         f"--port={port}",
         *options,
     ]

@@ -51,6 +51,11 @@ class Release:
     namespace: str
 
     @property
+    def lease(self) -> str:
+        """The Lease of its leader."""
+        return f"{self.name}-tunefleet-controller"
+
+    @property
     def controller(self) -> str:
         """The name by which the API server knows the controller."""
         return f"system:serviceaccount:{self.namespace}:{self.name}-tunefleet-controller"

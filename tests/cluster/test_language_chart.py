@@ -14,6 +14,7 @@ from tests.testbed.clusters import Cluster
 from tests.unit.render.test_profiles import OURS, pods
 from tunefleet.api.crd.resources import KINDS
 from tunefleet.api.profile import CertificatesSpec, ProfileSpec
+from tunefleet.controller.main import flags
 
 Manifest = Mapping[str, object]
 
@@ -36,8 +37,10 @@ CHOICES = {
 }
 
 
-def manifests(*options: str, namespace: str = "tunefleet-system") -> list[Manifest]:
-    text = rendered(*options, namespace=namespace)
+def manifests(
+    *options: str, release: str = "tunefleet", namespace: str = "tunefleet-system"
+) -> list[Manifest]:
+    text = rendered(*options, release=release, namespace=namespace)
     return [each for each in YAML(typ="safe").load_all(text) if each]
 
 
@@ -48,6 +51,13 @@ def one(kind: str, found: list[Manifest], end: str = "") -> Manifest:
         if each["kind"] == kind and str(cast(Manifest, each["metadata"])["name"]).endswith(end)
     ]
     return manifest
+
+
+def arguments(found: list[Manifest]) -> list[str]:
+    """What the controller is started with."""
+    spec = cast(Manifest, one("Deployment", found)["spec"])
+    pod = cast(Manifest, cast(Manifest, spec["template"])["spec"])
+    return cast("list[str]", cast("list[Manifest]", pod["containers"])[0]["args"])
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +120,19 @@ def test_one_namespace_alone_gives_no_right_in_another() -> None:
     deployment = str(one("Deployment", found))
     assert "--namespace=team-a" in deployment
     assert "--namespace=" not in str(one("Deployment", manifests()))
+
+
+def test_two_releases_in_one_namespace_lead_under_leases_of_their_own() -> None:
+    # With one Lease for both, whoever comes second never looks after its own namespace.
+    leases = set()
+    for release in ("team-a", "team-b"):
+        found = manifests(release=release)
+        given = flags().parse_args(arguments(found))
+        rules = cast("list[Manifest]", one("Role", found, "-election")["rules"])
+        named = [rule["resourceNames"] for rule in rules if "resourceNames" in rule]
+        assert named == [[given.lease_name]]
+        leases.add((given.lease_namespace, given.lease_name))
+    assert len(leases) == 2
 
 
 def test_replicas_share_the_same_labels_as_their_service() -> None:

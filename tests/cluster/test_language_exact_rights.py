@@ -265,6 +265,7 @@ class _controller:
             "--image=tunefleet-runtime:test",
             f"--namespace={namespace}",
             f"--lease-namespace={release.namespace}",
+            f"--lease-name={release.lease}",
             "--port=0",
         ]
         self._log = folder / "controller.log"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -209,18 +209,23 @@ def test_the_controller_may_not(home: Home, verb: str, resource: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("may", "verb", "name"),
+    ("may", "verb", "whose"),
     [
-        (True, "create", ""),
-        (True, "get", "tunefleet-controller"),
-        (True, "patch", "tunefleet-controller"),
-        (False, "patch", "somebody-elses"),
-        (False, "delete", "tunefleet-controller"),
+        (True, "create", "none yet"),
+        (True, "get", "its own"),
+        (True, "patch", "its own"),
+        (False, "patch", "another release's"),
+        (False, "delete", "its own"),
     ],
     ids=["makes its lease", "reads it", "renews it", "leaves others alone", "deletes none"],
 )
-def test_the_controller_and_leases(home: Home, may: bool, verb: str, name: str) -> None:
-    who = home.release.controller
+def test_the_controller_and_leases(home: Home, may: bool, verb: str, whose: str) -> None:
+    leases = {
+        "none yet": "",
+        "its own": home.release.lease,
+        "another release's": replace(home.release, name="other").lease,
+    }
+    who, name = home.release.controller, leases[whose]
     assert allowed(home, who, verb, "leases", home.release.namespace, name) is may
     assert allowed(home, who, verb, "leases", home.namespace, name) is False
 

@@ -25,14 +25,13 @@ from tunefleet.render.settings import Runtime as Settings
 
 log = logging.getLogger("tunefleet.controller")
 
-LEASE = "tunefleet-controller"
 # As deep as the API server lets JSON be, and some: what one tenant's pods say must not stop all.
 JSON_DEPTH = 12_000
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the controller until it is told to stop."""
-    options = _parser().parse_args(arguments)
+    options = flags().parse_args(arguments)
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
@@ -42,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asyncio.run(_run(options))
 
 
-def _parser() -> argparse.ArgumentParser:
+def flags() -> argparse.ArgumentParser:
+    """Every flag; the chart gives some of them, and a test reads those as this does."""
     parser = argparse.ArgumentParser(
         prog="python -m tunefleet.controller",
         description="Turn FineTuneJobs into prepare Jobs, plans and RayJobs, and follow them.",
@@ -73,6 +73,11 @@ def _parser() -> argparse.ArgumentParser:
         "--lease-namespace",
         default=os.environ.get("POD_NAMESPACE", "default"),
         help="where the Lease of the leader lies (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--lease-name",
+        default="tunefleet-controller",
+        help="its name; of those that share it, one leads (default: %(default)s)",
     )
     parser.add_argument(
         "--no-election",
@@ -122,7 +127,9 @@ async def _run(options: argparse.Namespace) -> None:
         )
         election = None
         if not options.no_election:
-            election = Election(client, options.lease_namespace, LEASE, identity=identity())
+            election = Election(
+                client, options.lease_namespace, options.lease_name, identity=identity()
+            )
             client.fence(election.holds)
         log.info("looking after %s at %s", options.namespace or "all namespaces", client.server)
         async with serving(options.port, ready=runtime.unready):
