@@ -20,7 +20,7 @@ Manifest = Mapping[str, object]
 
 CHOICES = {
     "as it comes": (),
-    "one namespace alone": ("--set=onlyNamespace=team-a", "--set=jobNamespaces={team-a}"),
+    "one namespace alone": ("--set=onlyNamespace=team-a",),
     "no namespaces yet": ("--set-json=jobNamespaces=[]",),
     "with everything": (
         "--set=admission.exempt={system:serviceaccount:velero:velero}",
@@ -120,6 +120,20 @@ def test_one_namespace_alone_gives_no_right_in_another() -> None:
     deployment = str(one("Deployment", found))
     assert "--namespace=team-a" in deployment
     assert "--namespace=" not in str(one("Deployment", manifests()))
+
+
+@pytest.mark.parametrize(
+    "others",
+    [(), ("--set=jobNamespaces={team-b,team-c}",)],
+    ids=["alone", "whatever else is named"],
+)
+def test_in_the_one_namespace_pods_may_report_and_are_kept_apart(others: tuple[str, ...]) -> None:
+    found = manifests(*CHOICES["one namespace alone"], *others)
+    binding = one("RoleBinding", found, "-attempt-status")
+    for each in (binding, one("NetworkPolicy", found)):
+        assert cast(Manifest, each["metadata"])["namespace"] == "team-a"
+    (subject,) = cast("list[Manifest]", binding["subjects"])
+    assert subject["name"] == "system:serviceaccounts:team-a"
 
 
 def test_two_releases_in_one_namespace_lead_under_leases_of_their_own() -> None:

@@ -62,8 +62,8 @@ def api(cluster: Cluster) -> Iterator[Api]:
 def test_the_chart_allows_what_the_controller_asks_for_and_nothing_else(
     cluster: Cluster, api: Api, namespace: str, tmp_path: Path
 ) -> None:
-    options = (f"--set=onlyNamespace={namespace}", f"--set=jobNamespaces={{{namespace}}}")
-    with installed(cluster, *options) as release:
+    option = f"--set=onlyNamespace={namespace}"
+    with installed(cluster, option) as release:
         config = _kubeconfig(cluster, api, release, tmp_path)
         with _controller(config, release, namespace, tmp_path) as process:
             play = Play(api, namespace, process)
@@ -76,7 +76,7 @@ def test_the_chart_allows_what_the_controller_asks_for_and_nothing_else(
     refused = [right for right, code in asked if code == 403]
     assert refused == []
     used = {right for right, _ in asked}
-    allowed = set(_allowed(*options))
+    allowed = set(_allowed(option))
     assert used <= allowed
     assert allowed - used <= ON_A_BAD_DAY
 

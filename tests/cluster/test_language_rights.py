@@ -163,6 +163,21 @@ def test_nor_has_it_with_a_right_that_somebody_gave_it(home: Home) -> None:
     assert f"{stranger} is of another namespace" in answer.message
 
 
+def test_where_one_namespace_is_looked_after_alone_its_pods_may_report(home: Home) -> None:
+    with (
+        home.cluster.namespace() as only,
+        installed(home.cluster, f"--set=onlyNamespace={only}"),
+    ):
+        asked = ("patch", "finetuneattempts/status", only)
+        mine = f"system:serviceaccount:{only}:{ACCOUNT}"
+        deadline = time.monotonic() + 30
+        # The authorizer hears of a binding a moment after it is made.
+        while not allowed(home, mine, *asked):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        assert not allowed(home, f"system:serviceaccount:{home.namespace}:{ACCOUNT}", *asked)
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body"),
     [

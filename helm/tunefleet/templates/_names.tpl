@@ -23,6 +23,15 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 
+{{/* The namespaces with jobs, as JSON: the one that is looked after alone, else those that are named. */}}
+{{- define "tunefleet.jobNamespaces" -}}
+{{- if .Values.onlyNamespace -}}
+{{- list .Values.onlyNamespace | toJson -}}
+{{- else -}}
+{{- .Values.jobNamespaces | toJson -}}
+{{- end -}}
+{{- end -}}
+
 {{/*
 What the controller does to objects outside its own namespace: every verb that its code uses, and
 none besides. A test compares the list with what the API server was asked.

@@ -141,7 +141,6 @@ def platform(cluster: Cluster, say: Callable[[str], None], scratch: Path) -> Ite
             "runtime.pullPolicy": "Never",
             "runtime.graceSeconds": "60",
             "onlyNamespace": namespace,
-            "jobNamespaces": f"{{{namespace}}}",
         }
         options = [part for name in values for part in ("--set", f"{name}={values[name]}")]
         release = stack.enter_context(installed(cluster, *options, "--wait"))
