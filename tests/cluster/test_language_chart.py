@@ -21,6 +21,10 @@ Manifest = Mapping[str, object]
 CHOICES = {
     "as it comes": (),
     "one namespace alone": ("--set=onlyNamespace=team-a",),
+    "one namespace alone, a profile required": (
+        "--set=onlyNamespace=team-a",
+        "--set=admission.profileRequired=true",
+    ),
     "no namespaces yet": ("--set-json=jobNamespaces=[]",),
     "with everything": (
         "--set=admission.exempt={system:serviceaccount:velero:velero}",
@@ -134,6 +138,31 @@ def test_in_the_one_namespace_pods_may_report_and_are_kept_apart(others: tuple[s
         assert cast(Manifest, each["metadata"])["namespace"] == "team-a"
     (subject,) = cast("list[Manifest]", binding["subjects"])
     assert subject["name"] == "system:serviceaccounts:team-a"
+
+
+def test_what_is_said_of_profiles_binds_the_jobs_of_the_one_namespace_alone() -> None:
+    required = "--set=admission.profileRequired=true"
+    here = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "team-a"}}}
+    for options, where in (((), None), (CHOICES["one namespace alone"], here)):
+        found = manifests(required, *options)
+        for end in ("-profile-limits", "-profile-required"):
+            binding = one("ValidatingAdmissionPolicyBinding", found, end)
+            assert cast(Manifest, binding["spec"]).get("matchResources") == where
+        # Rights may be given anywhere.
+        reports = one("ValidatingAdmissionPolicyBinding", found, "-attempt-status")
+        assert "matchResources" not in cast(Manifest, reports["spec"])
+
+
+def test_two_releases_have_no_object_in_common() -> None:
+    both = [
+        (each["kind"], metadata.get("namespace"), metadata["name"])
+        for team in ("team-a", "team-b")
+        for each in manifests(
+            f"--set=onlyNamespace={team}", "--set=admission.profileRequired=true", release=team
+        )
+        for metadata in [cast(Manifest, each["metadata"])]
+    ]
+    assert len(set(both)) == len(both)
 
 
 def test_two_releases_in_one_namespace_lead_under_leases_of_their_own() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -192,6 +192,23 @@ def test_a_job_without_a_profile_is_held_by_none_unless_one_is_required(
             assert time.monotonic() < deadline, "the policy is not enforced"
             time.sleep(0.5)
     assert "spec.profile: is missing; every job of this cluster has one" in answer.message
+
+
+def test_a_profile_is_required_where_a_release_looks_after_jobs_and_not_beside_it(
+    home: Home, cluster: Cluster
+) -> None:
+    body = home.job({})
+    del body["spec"]["profile"]  # type: ignore[attr-defined]
+    options = (f"--set=onlyNamespace={home.namespace}", "--set=admission.profileRequired=true")
+    with cluster.namespace() as elsewhere, installed(cluster, *options):
+        beside = replace(home, namespace=elsewhere)
+        stranger = {**body, "metadata": {"name": "made", "namespace": elsewhere}}
+        deadline = time.monotonic() + 60
+        while (answer := home.tried(body)).code == 201:
+            assert time.monotonic() < deadline, "the policy is not enforced"
+            time.sleep(0.5)
+        assert "spec.profile: is missing; every job of this namespace has one" in answer.message
+        assert beside.tried(stranger).code == 201
 
 
 def test_profiles_are_listed_with_what_they_give(home: Home, cluster: Cluster) -> None:

@@ -32,6 +32,15 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 {{- end -}}
 
+{{/* Holds the binding of a rule for jobs to the namespace that is looked after alone; else nothing. */}}
+{{- define "tunefleet.within" -}}
+{{- with .Values.onlyNamespace -}}
+matchResources:
+  namespaceSelector:
+    matchLabels: {kubernetes.io/metadata.name: {{ quote . }}}
+{{- end -}}
+{{- end -}}
+
 {{/*
 What the controller does to objects outside its own namespace: every verb that its code uses, and
 none besides. A test compares the list with what the API server was asked.
