@@ -37,7 +37,11 @@ CHOICES = {
         "--set=controller.tolerations[0].operator=Exists",
         "--set=controller.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution=null",
     ),
-    "one replica, nothing added up": ("--set=controller.replicas=1", "--set=rbac.aggregate=false"),
+    "one replica, nothing added up": (
+        "--set=controller.replicas=1",
+        "--set=rbac.aggregate=false",
+        "--set=rbac.readProfiles=false",
+    ),
 }
 
 
@@ -119,8 +123,10 @@ def test_one_namespace_alone_gives_no_right_in_another() -> None:
     found = manifests(*CHOICES["one namespace alone"])
     binding = one("RoleBinding", found, "tunefleet-controller")
     assert cast(Manifest, binding["metadata"])["namespace"] == "team-a"
-    whole = one("ClusterRoleBinding", found)
-    assert cast(Manifest, whole["metadata"])["name"] == "tunefleet-controller-profiles"
+    account = "tunefleet-controller"
+    whole = [each for each in found if each["kind"] == "ClusterRoleBinding"]
+    (given,) = [each for each in whole if account in str(each["subjects"])]
+    assert cast(Manifest, given["metadata"])["name"] == "tunefleet-controller-profiles"
     deployment = str(one("Deployment", found))
     assert "--namespace=team-a" in deployment
     assert "--namespace=" not in str(one("Deployment", manifests()))
@@ -138,6 +144,18 @@ def test_in_the_one_namespace_pods_may_report_and_are_kept_apart(others: tuple[s
         assert cast(Manifest, each["metadata"])["namespace"] == "team-a"
     (subject,) = cast("list[Manifest]", binding["subjects"])
     assert subject["name"] == "system:serviceaccounts:team-a"
+
+
+def test_everybody_sees_profiles_unless_that_is_left_to_others() -> None:
+    found = manifests()
+    role = one("ClusterRole", found, "-read-profiles")
+    assert cast("list[Manifest]", role["rules"])[0]["verbs"] == ["get", "list", "watch"]
+    binding = one("ClusterRoleBinding", found, "-read-profiles")
+    (subject,) = cast("list[Manifest]", binding["subjects"])
+    assert subject["name"] == "system:authenticated"
+    without = manifests("--set=rbac.readProfiles=false")
+    assert len(without) == len(found) - 2
+    assert "read-profiles" not in str(without)
 
 
 def test_what_is_said_of_profiles_binds_the_jobs_of_the_one_namespace_alone() -> None:
@@ -206,6 +224,7 @@ def test_one_replica_has_no_disruption_budget_that_would_stop_a_drain() -> None:
         ("jobNamespaces={Team_A}", "jobNamespaces"),
         ("jobNamespaces={a,a}", "jobNamespaces"),
         ("onlyNamespace=A", "onlyNamespace"),
+        ("rbac.readProfiles=everybody", "readProfiles"),
         ("admission.exempt={everybody}", "exempt"),
         ("networkPolicies.egress={everywhere}", "egress"),
     ],

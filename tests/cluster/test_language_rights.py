@@ -263,6 +263,10 @@ def test_people_with_a_role_of_the_cluster(home: Home, role: str, makes: bool) -
         assert allowed(home, who, verb, "finetunejobs", home.namespace) is makes
         assert not allowed(home, who, verb, "finetuneattempts", home.namespace)
         assert not allowed(home, who, verb, "finetunejobs/status", home.namespace)
+    # Refusals and conditions send them there; the kind is the whole cluster's, their role is not.
+    home.cluster.kubectl("get", "computeprofiles", f"--as={who}")
+    for verb in ("create", "patch", "delete"):
+        assert not allowed(home, who, verb, "computeprofiles.tunefleet.dev", "")
 
 
 def allowed(
