@@ -1,6 +1,6 @@
 """What an administrator decides once for every job: the image and how pods end.
 
-Pure; the controller reads it from its environment and hands it down.
+Pure; the controller takes it from its flags and hands it down.
 """
 
 from __future__ import annotations
