@@ -17,8 +17,10 @@ from tunefleet.controller.jobs.decide import decide
 
 def a_world(**retry: int) -> World:
     world, job = World(), a_cluster_job()
+    spec = job["spec"]
+    assert isinstance(spec, dict)
     if retry:
-        job["spec"]["retry"] = retry
+        spec["retry"] = retry
     world.put("FineTuneJob", job)
     return world
 
