@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import cache
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -41,13 +42,18 @@ def _server() -> ForkServerContext:
     return context
 
 
-def launch_forks(config: WorkerConfig, processes: int) -> subprocess.CompletedProcess[str]:
-    """Train ``config`` with some forks and wait for them; ``stderr`` is all that they said."""
+def launch_forks(
+    config: WorkerConfig, processes: int, changed: Callable[[int], None] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Train ``config`` with some forks and wait for them; ``stderr`` is all that they said.
+
+    ``changed`` is called in each of them with its rank, before anything else of the product.
+    """
     path = written(config)
     said = path.with_name("said.txt")
     port = free_port()
     running = [
-        _server().Process(target=train, args=(str(path), str(said), rank, processes, port))
+        _server().Process(target=train, args=(str(path), str(said), rank, processes, port, changed))
         for rank in range(processes)
     ]
     for process in running:
@@ -64,7 +70,14 @@ def launch_forks(config: WorkerConfig, processes: int) -> subprocess.CompletedPr
     return subprocess.CompletedProcess([], 1 if any(codes) else 0, "", text)
 
 
-def train(config: str, said: str, rank: int, world: int, port: int) -> None:
+def train(
+    config: str,
+    said: str,
+    rank: int,
+    world: int,
+    port: int,
+    changed: Callable[[int], None] | None = None,
+) -> None:
     """Be one process of the group."""
     with Path(said).open("ab", buffering=0) as file:
         os.dup2(file.fileno(), 1)
@@ -83,4 +96,6 @@ def train(config: str, said: str, rank: int, world: int, port: int) -> None:
     from tunefleet.train.__main__ import main
 
     torch.set_num_threads(1)
+    if changed:
+        changed(rank)
     sys.exit(main([config]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import psutil
 import pytest
 
 from tests.train.conftest import Site
+from tests.train.forking import launch_forks
 from tests.train.launching import command, environment, launch
 from tests.train.test_exactness import newest, succeeded
 from tunefleet.api.rates import Rate
@@ -20,6 +22,7 @@ from tunefleet.channel.folder import WatchEnd
 from tunefleet.cost.ledger import Account, account_of
 from tunefleet.plan.document import BudgetPlan, Estimate
 from tunefleet.plan.worker import WorkerConfig
+from tunefleet.train import process
 from tunefleet.train.conclude import conclude
 from tunefleet.train.process import run_process
 
@@ -97,6 +100,28 @@ def test_the_causes_of_a_killed_group_add_up_to_the_wall_measured_outside(site: 
     assert abs((account.microdollars or 0) - account.total / 1000) <= 1
     assert record.seconds == account.seconds
     assert record.cost_microdollars == account.microdollars
+
+
+def up_longer(rank: int) -> None:
+    """A worker on a node that has been up thirty days longer than that of the one before it."""
+    by = rank * 30 * 24 * 3600 * SECOND
+    clock = partial(run_process, now_ns=lambda: time.monotonic_ns() + by)
+    vars(process).update(run_process=clock)
+
+
+def test_nodes_that_have_been_up_for_other_times_make_no_other_bill(site: Site) -> None:
+    """The budget is an hour."""
+    runs = "up longer"
+    config = site.config(runs, budget=budget(max_seconds=3600)).model_copy(update={"rates": DOLLAR})
+    began = time.monotonic_ns()
+    done = launch_forks(config, 2, up_longer)
+    wall = time.monotonic_ns() - began
+    assert done.returncode == 0, done.stderr
+    succeeded(site, runs)
+    account = spent(site, runs)
+    assert 0 < account.wall < wall
+    assert account.total == 2 * account.wall
+    assert account.causes[Cause.TRAIN] > 0
 
 
 class Hands:

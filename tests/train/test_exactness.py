@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
@@ -100,7 +102,7 @@ def runs_by_workers(site: Site) -> dict[str, tuple[WorkerConfig, RunStore]]:
     """The same run, dropout included, with one, two (twice) and three workers."""
     found = {}
     # One of them as a user starts it; the bits of the forks are compared with it.
-    starts = {
+    starts: dict[str, tuple[Callable[[WorkerConfig, int], CompletedProcess[str]], int]] = {
         "one": (launch_forks, 1),
         "two": (launch, 2),
         "two again": (launch_forks, 2),

@@ -95,7 +95,7 @@ def joined(readings: Iterable[Reading]) -> tuple[int, dict[Cause, int]]:
     """The clocks of a group at one moment, that of the latest reading: (moment, totals).
 
     A worker that was read earlier is taken to have gone on with what it did then. All clocks
-    began at the same reading of the machine's clock.
+    tell the same time and began at the same moment of it.
     """
     found = list(readings)
     moment = max(reading.at for reading in found)

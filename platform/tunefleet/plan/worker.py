@@ -32,9 +32,9 @@ class WorkerConfig(Document):
     one machine: progress goes out and commands come in through it (``channel``).
     ``carried``: the process runs where nothing was prepared; model and tokens are fetched from
     where the run keeps them, and ``model_path`` and ``stores`` are those of another machine.
-    ``started_ns`` is the machine's monotonic clock at the start of the attempt; ``rates`` are
-    the prices of its time, fixed when it starts (none: unpriced). ``tracking`` is the job's,
-    with local paths made absolute.
+    ``started_ns`` is the machine's monotonic clock at the start of the attempt, where all of its
+    processes are on that machine; ``rates`` are the prices of its time, fixed when it starts
+    (none: unpriced). ``tracking`` is the job's, with local paths made absolute.
     """
 
     version: Literal[1] = 1

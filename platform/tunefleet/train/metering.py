@@ -249,6 +249,19 @@ class Meter:
         )
 
 
+def leaders_clock(group: Group, now_ns: Callable[[], int]) -> Callable[[], int]:
+    """The leader's monotonic clock, as each worker's own one tells it (a collective).
+
+    Every machine's counts from its own start: two of them can be months apart. What the leader
+    reads arrives late by what the collective takes, and by so much the others are behind.
+    """
+    shared = group.share(now_ns)
+    if group.leads:
+        return now_ns
+    ahead = now_ns() - shared
+    return lambda: now_ns() - ahead
+
+
 def clock_of(opening: Opening, now_ns: Callable[[], int]) -> CauseClock:
     """A worker's clock from where the account begins."""
     since = opening.attempt_ns + opening.begun_ns

@@ -62,7 +62,6 @@ class Process:
     out: RunEnd
     clock: CauseClock
     interrupted: Callable[[], bool]
-    now_ns: Callable[[], int]
 
 
 def device_of(device: DeviceType, local_rank: int) -> torch.device:
@@ -96,7 +95,6 @@ def run_process(
         out=RunEnd(Path(config.scratch)),
         clock=CauseClock(now_ns, Cause.STARTUP, since=config.started_ns),
         interrupted=interrupted,
-        now_ns=now_ns,
     )
     process.clock.switch(Cause.INIT)
     torch.set_num_threads(config.plan.threads_per_worker)
@@ -107,6 +105,9 @@ def run_process(
         if process.group.leads:
             exits.give_up(process.run, config.address.attempt, claimed)
         return
+    if config.started_ns is None:
+        # Where the driver's clock began the attempt, all workers are on its machine.
+        now_ns = metering.leaders_clock(group, now_ns)
     if opening.follows or config.started_ns is None:
         process = replace(process, clock=metering.clock_of(opening, now_ns))
     meter = metering.Meter(
