@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 
@@ -26,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     from tunefleet.plan.worker import WorkerConfig
     from tunefleet.storage.run import RunStore
     from tunefleet.train.conclude import conclude
+    from tunefleet.train.moving import collective_seconds
     from tunefleet.train.process import run_process
 
     config = WorkerConfig.from_json(config_path.read_text())
@@ -34,7 +36,10 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(number, lambda received, frame: asked.append(received))
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1:
-        dist.init_process_group("nccl" if config.plan.device is DeviceType.CUDA else "gloo")
+        dist.init_process_group(
+            "nccl" if config.plan.device is DeviceType.CUDA else "gloo",
+            timeout=timedelta(seconds=collective_seconds(config.plan)),
+        )
     leads = world == 1 or dist.get_rank() == 0
     try:
         run_process(

@@ -208,6 +208,7 @@ def _fit(config: WorkerConfig, scratch: Path, failure: list[BaseException]) -> N
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
+    from tunefleet.train.moving import collective_seconds
     from tunefleet.train.worker import train_function
 
     plan = config.plan
@@ -217,7 +218,9 @@ def _fit(config: WorkerConfig, scratch: Path, failure: list[BaseException]) -> N
         TorchTrainer(
             train_function,
             train_loop_config={"config": config.to_json()},
-            torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo", timeout_s=600),
+            torch_config=TorchConfig(
+                backend="nccl" if on_gpu else "gloo", timeout_s=round(collective_seconds(plan))
+            ),
             scaling_config=ray.train.ScalingConfig(
                 num_workers=plan.workers, use_gpu=on_gpu, resources_per_worker=resources
             ),

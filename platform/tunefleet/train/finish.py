@@ -24,6 +24,7 @@ from tunefleet.storage.run import RunStore, StartRecord
 from tunefleet.tasks.contract import Scores
 from tunefleet.tasks.models import merge_adapter
 from tunefleet.train.loop import Parts
+from tunefleet.train.moving import bundling_seconds, choosing_seconds, restoring_seconds
 from tunefleet.train.scoring import score_split
 from tunefleet.train.state import WEIGHTS, RunState, restore_weights
 
@@ -43,8 +44,10 @@ def finish(
     Returns the outcome on the leader, None elsewhere. FencedError when a newer attempt or
     start has taken the run over: two of them never leave an outcome.
     """
+    parts.expect(choosing_seconds(parts.plan))
     best = parts.group.share(lambda: _best_manifest(run, parts, state))
     if best.step != state.step:
+        parts.expect(restoring_seconds(parts.plan))
         with parts.files.of(best, WEIGHTS) as opened:
             restore_weights(parts.model, opened)
     model = merge_adapter(parts.model)
@@ -66,6 +69,7 @@ def finish(
         if parts.group.leads:
             run.store.put(run.key("report", f"scores-{split}.npz"), pack_scores(scores))
     outcome = None
+    parts.expect(bundling_seconds(parts.plan))
     if parts.group.leads:
         run.check_fence(start.attempt, start.start)
         bundle = _bundle(run, parts, model, job, scratch)

@@ -30,6 +30,7 @@ from tunefleet.train.failures import DivergedError
 from tunefleet.train.group import Group
 from tunefleet.train.history import HistoryBuilder
 from tunefleet.train.metering import Meter
+from tunefleet.train.moving import saving_seconds
 from tunefleet.train.node_files import NodeFiles
 from tunefleet.train.reporting import Reporter
 from tunefleet.train.saver import Saver
@@ -46,7 +47,10 @@ DIVERGED_REMEDY = (
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the loop works with. ``saver`` and ``reporter`` are the leader's alone."""
+    """What the loop works with. ``saver`` and ``reporter`` are the leader's alone.
+
+    ``beat`` says that it goes on; ``expect``, by how many seconds the next beat may be late.
+    """
 
     plan: Plan
     task: Task
@@ -62,6 +66,7 @@ class Parts:
     reporter: Reporter | None = None
     interrupted: Callable[[], bool] = lambda: False
     beat: Callable[[], None] = lambda: None
+    expect: Callable[[float], None] = lambda seconds: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +119,7 @@ class Loop:
         return self._end(asked_to_stop=False)
 
     def _end(self, *, asked_to_stop: bool) -> LoopEnd:
+        self._parts.expect(saving_seconds(self._parts.plan))
         if self._parts.saver:
             with self._parts.clock.cause(Cause.CHECKPOINT):
                 self._parts.saver.wait()
@@ -203,6 +209,8 @@ class Loop:
         self._state = self._state.model_copy(update={"history": self._history.snapshot()})
         with self._parts.clock.cause(Cause.CHECKPOINT):
             self._parts.meter.join()
+            # The leader may wait for the save before this one, and the others in their next step.
+            self._parts.expect(saving_seconds(self._parts.plan))
             if self._parts.saver:
                 self._parts.saver.save(
                     self._parts.model, self._exact.optimizer, self._state, metric

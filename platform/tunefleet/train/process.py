@@ -210,6 +210,7 @@ def _train(process: Process, start: StartRecord, meter: metering.Meter, trackers
         reporter=reporter,
         interrupted=process.interrupted,
         beat=beat,
+        expect=watchdog.expect,
     )
     watchdog.start()
     try:

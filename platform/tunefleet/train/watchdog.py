@@ -1,8 +1,8 @@
 """A watch over steps: a process that makes no progress ends itself and says where it hung.
 
 Decides the deadline: a multiple of the slowest step seen, never less than a floor that
-covers a first step. Collectives have no useful timeout of their own, and a rank that sleeps
-would hold paid machines for ever.
+covers a first step; what is known to take longer is told beforehand. Collectives have no useful
+timeout of their own, and a rank that sleeps would hold paid machines for ever.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ class Watchdog:
         self._on_hang = on_hang
         self._clock = clock
         self._last = clock()
-        self._slowest = 0.0
+        self._slowest = self._allowed = 0.0
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     @property
     def deadline_seconds(self) -> float:
         """How long may pass between two beats."""
-        return max(self._floor, self._multiple * self._slowest)
+        return max(self._floor, self._multiple * self._slowest) + self._allowed
 
     def start(self) -> None:
         """Begin to watch."""
@@ -52,8 +52,12 @@ class Watchdog:
     def beat(self) -> None:
         """Say that progress was made."""
         now = self._clock()
-        self._slowest = max(self._slowest, now - self._last)
-        self._last = now
+        self._slowest = max(self._slowest, now - self._last - self._allowed)
+        self._last, self._allowed = now, 0.0
+
+    def expect(self, seconds: float) -> None:
+        """From now the next beat may take so much longer than any other."""
+        self._last, self._allowed = self._clock(), seconds
 
     def close(self) -> None:
         """Stop watching."""
@@ -61,8 +65,10 @@ class Watchdog:
 
     def _watch(self) -> None:
         while not self._closed.wait(min(1.0, self._floor / 4)):
+            # (In this order: a beat in between shortens both.)
+            deadline = self.deadline_seconds
             silent = self._clock() - self._last
-            if silent <= self.deadline_seconds:
+            if silent <= deadline:
                 continue
             try:
                 with self._stacks.open("w") as file:

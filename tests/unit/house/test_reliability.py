@@ -9,6 +9,7 @@ from tests.faults.troubles import troubles
 from tests.unit.house.tree import ROOT
 from tunefleet.controller.jobs.placing import PATIENCE_SECONDS
 from tunefleet.storage.connect import TRY_SECONDS, Patience
+from tunefleet.train.moving import SLOWEST
 from tunefleet.train.process import HANG_FLOOR_SECONDS
 
 PAGE = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
@@ -34,4 +35,5 @@ def test_the_deadlines_are_those_of_the_code() -> None:
     for seconds in (long, TRY_SECONDS, long + TRY_SECONDS, short, short + TRY_SECONDS):
         assert f"{seconds} s" in deadlines
     assert f"at least {HANG_FLOOR_SECONDS:.0f} s" in deadlines
+    assert f"at {SLOWEST // 1_000_000} MB a second" in deadlines
     assert f"{PATIENCE_SECONDS:.0f} s; then the attempt ends" in deadlines

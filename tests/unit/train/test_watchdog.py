@@ -26,6 +26,8 @@ watchdog.start()
 def a_place_to_hang():
     time.sleep(60)
 
+if sys.argv[2] == "hang in storage":
+    watchdog.expect(0.5)
 if sys.argv[2].startswith("hang"):
     a_place_to_hang()
 for _ in range(8):
@@ -46,7 +48,7 @@ def ended(stacks: Path, how: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("how", ["hang", "hang untold"])
+@pytest.mark.parametrize("how", ["hang", "hang untold", "hang in storage"])
 def test_a_hanging_process_ends_with_its_stack(tmp_path: Path, how: str) -> None:
     """Also when nobody can be told, because the store is away."""
     done = ended(tmp_path / "stacks.txt", how)
@@ -68,3 +70,13 @@ def test_slow_steps_move_the_deadline(tmp_path: Path) -> None:
     now = 4.0
     watchdog.beat()
     assert watchdog.deadline_seconds == 80.0
+
+
+def test_what_is_known_to_take_long_moves_the_deadline_until_the_next_beat(tmp_path: Path) -> None:
+    now = 0.0
+    watchdog = Watchdog(tmp_path / "s", floor_seconds=10.0, multiple=20.0, clock=lambda: now)
+    watchdog.expect(30.0)
+    assert watchdog.deadline_seconds == 40.0
+    now = 29.0
+    watchdog.beat()
+    assert watchdog.deadline_seconds == 10.0, "it was no step"
