@@ -41,7 +41,11 @@ def main(arguments: list[str] | None = None) -> int:
             timeout=timedelta(seconds=collective_seconds(config.plan)),
         )
     leads = world == 1 or dist.get_rank() == 0
+    run = RunStore.at(config.address)
+    before = None
     try:
+        if leads:
+            before = run.exit_record(config.address.attempt)
         run_process(
             config,
             local_rank=int(os.environ.get("LOCAL_RANK", "0")),
@@ -53,10 +57,11 @@ def main(arguments: list[str] | None = None) -> int:
     if not leads:
         return 0
     ended = conclude(
-        RunStore.at(config.address),
+        run,
         config,
         unsaid="the process ended without a word",
         now_ns=time.monotonic_ns(),
+        before=before,
     )
     print(f"{ended.phase}: {ended.message}", file=sys.stderr)
     return 1 if ended.phase is Phase.FAILED else 0

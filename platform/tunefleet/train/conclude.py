@@ -27,15 +27,19 @@ def conclude(
     now_ns: int,
     phase: Phase = Phase.FAILED,
     failure: FailureClass = FailureClass.UNKNOWN,
+    before: ExitRecord | None = None,
 ) -> ExitRecord:
     """The attempt's exit record, with all that it spent up to ``now_ns``.
 
     ``now_ns`` is a reading of the same monotonic clock as ``config.started_ns``. Where no
     worker left a word, ``unsaid`` is the message and ``phase`` and ``failure`` are what became
-    of the attempt.
+    of the attempt. ``before`` is the record that stood when this execution of the attempt began:
+    it says nothing of how this one ended.
     """
     attempt, scratch = config.address.attempt, Path(config.scratch)
-    record = run.exit_record(attempt) or _unsaid(run, attempt, scratch, unsaid, phase, failure)
+    record = run.exit_record(attempt)
+    if record is None or record == before:
+        record = _unsaid(run, attempt, scratch, unsaid, phase, failure)
     # After an end as it should be, what is left is taking the workers down.
     as_it_should = record.phase is not Phase.FAILED
     begun = bool(run.starts(attempt))

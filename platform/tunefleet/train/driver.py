@@ -119,6 +119,7 @@ def drive(
     scratch = Path(config.scratch)
     failure: list[BaseException] = []
     deadline = hard_limit(run, config)
+    before = run.exit_record(config.address.attempt)
     try:
         with (
             interrupts.caught(),
@@ -139,6 +140,7 @@ def drive(
             now_ns=time.monotonic_ns(),
             phase=Phase.STOPPED,
             failure=FailureClass.BUDGET,
+            before=before,
         )
     except BaseException:
         leave_account(run, config, time.monotonic_ns())
@@ -148,7 +150,7 @@ def drive(
         if failure
         else "the workers ended without a word"
     )
-    return conclude(run, config, unsaid=unsaid, now_ns=time.monotonic_ns())
+    return conclude(run, config, unsaid=unsaid, now_ns=time.monotonic_ns(), before=before)
 
 
 def _ray(config: WorkerConfig, *, dashboard: bool) -> AbstractContextManager[LocalRay]:
