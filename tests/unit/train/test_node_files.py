@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 from pathlib import Path
 
 import pytest
 
-from tunefleet.storage.checkpoints import CheckpointWriter, DamagedError, Manifest, load_manifest
+from tunefleet.storage.checkpoints import (
+    CheckpointWriter,
+    DamagedError,
+    Manifest,
+    load_manifest,
+    local_copy,
+)
 from tunefleet.storage.run import RunStore, Writer
 from tunefleet.storage.store import Store, open_store
+from tunefleet.train.failures import classify
 from tunefleet.train.group import Group
 from tunefleet.train.node_files import NodeFiles
 from tunefleet.train.starts import begin
@@ -86,3 +94,46 @@ def test_a_file_of_another_size_is_never_given(tmp_path: Path, body: bytes) -> N
     files = NodeFiles(run, Group(), 0, tmp_path / "scratch")
     with pytest.raises(DamagedError, match="altered"), files.of(manifest, *FILES) as opened:
         pytest.fail(f"{opened('weights')} was given")
+
+
+@pytest.mark.parametrize(
+    "led_to",
+    [
+        pytest.param(ValueError("it is no safetensors file"), id="a header that does not read"),
+        pytest.param(KeyError("the checkpoint is of another model"), id="a name that differs"),
+        pytest.param(OSError(errno.EIO, "Input/output error"), id="a disk that fails"),
+    ],
+)
+def test_what_a_later_process_of_the_node_cannot_read_is_no_fault_of_the_user(
+    tmp_path: Path, led_to: Exception
+) -> None:
+    run, manifest = committed(open_store(str(tmp_path / "runs"), tmp_path))
+    files = NodeFiles(run, Group(), 1, tmp_path / "scratch")
+    with (
+        pytest.raises(DamagedError, match="first process of this node says why") as told,
+        files.of(manifest, *FILES),
+    ):
+        raise led_to
+    assert classify(told.value).retryable
+
+
+def test_what_has_nothing_to_do_with_reading_stays_what_it_is(tmp_path: Path) -> None:
+    run, manifest = committed(open_store(str(tmp_path / "runs"), tmp_path))
+    files = NodeFiles(run, Group(), 1, tmp_path / "scratch")
+    with pytest.raises(MemoryError), files.of(manifest, *FILES):
+        raise MemoryError
+
+
+@pytest.mark.parametrize("body", [b"v" * 100, b"w" * 99], ids=["altered", "cut off"])
+def test_a_copy_that_was_damaged_on_the_node_is_fetched_anew_by_the_next_start(
+    tmp_path: Path, body: bytes
+) -> None:
+    run, manifest = committed(open_store(f"memory://node-files-{next(_names)}", tmp_path))
+    files = NodeFiles(run, Group(), 0, tmp_path / "scratch")
+    copy = local_copy(run, manifest, "weights", files.folder)
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes(body)
+    with pytest.raises(DamagedError), files.of(manifest, *FILES) as opened:
+        opened("weights")
+    with files.of(manifest, *FILES) as opened:
+        assert {name: opened(name).readall() for name in FILES} == FILES
