@@ -28,12 +28,14 @@ class Watchdog:
         multiple: float = 20.0,
         on_hang: Callable[[float], None] = lambda seconds: None,
         clock: Callable[[], float] = time.monotonic,
+        last_words_seconds: float = 30.0,
     ) -> None:
         self._stacks = stacks
         self._floor = floor_seconds
         self._multiple = multiple
         self._on_hang = on_hang
         self._clock = clock
+        self._last_words_seconds = last_words_seconds
         self._last = clock()
         self._slowest = self._allowed = 0.0
         self._closed = threading.Event()
@@ -71,6 +73,10 @@ class Watchdog:
             if silent <= deadline:
                 continue
             try:
+                # What hangs may be the very store that is to be told.
+                end = threading.Timer(self._last_words_seconds, os._exit, (EXIT_HUNG,))
+                end.daemon = True
+                end.start()
                 with self._stacks.open("w") as file:
                     faulthandler.dump_traceback(file, all_threads=True)
                 self._on_hang(silent)

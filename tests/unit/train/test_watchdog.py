@@ -19,8 +19,12 @@ def told(seconds):
     print(f"silent for {seconds:.1f} s", flush=True)
     if sys.argv[2] == "hang untold":
         raise OSError("the store is away")
+    if sys.argv[2] == "hang as it is told":
+        time.sleep(60)
 
-watchdog = Watchdog(Path(sys.argv[1]), floor_seconds=0.4, multiple=3.0, on_hang=told)
+watchdog = Watchdog(
+    Path(sys.argv[1]), floor_seconds=0.4, multiple=3.0, on_hang=told, last_words_seconds=2.0
+)
 watchdog.start()
 
 def a_place_to_hang():
@@ -48,9 +52,9 @@ def ended(stacks: Path, how: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("how", ["hang", "hang untold", "hang in storage"])
+@pytest.mark.parametrize("how", ["hang", "hang untold", "hang as it is told", "hang in storage"])
 def test_a_hanging_process_ends_with_its_stack(tmp_path: Path, how: str) -> None:
-    """Also when nobody can be told, because the store is away."""
+    """Also when nobody can be told, because the store is away or hangs."""
     done = ended(tmp_path / "stacks.txt", how)
     assert done.returncode == EXIT_HUNG, done.stderr
     assert "silent for" in done.stdout
