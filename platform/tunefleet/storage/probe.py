@@ -1,7 +1,7 @@
 """Can a store keep a run? Asked before anything is spent.
 
-Decides what a store must do: keep what was written, refuse a second conditional write. Imports
-``api``, ``plan.facts`` and its siblings below it.
+Decides what a store must do: keep what was written, refuse a second conditional write, delete.
+Imports ``api``, ``plan.facts`` and its siblings below it.
 """
 
 from __future__ import annotations
@@ -15,18 +15,23 @@ from dataclasses import replace
 
 from tunefleet.api.errors import StorageError
 from tunefleet.plan.facts import StorageFacts
+from tunefleet.storage.faults import AwayError
 from tunefleet.storage.store import Store
 from tunefleet.storage.writer import Writer
 
 _BYTES = 8 << 20
 _PROBES = ".tunefleet-probe"
+_DELETING = (
+    "older checkpoints are deleted while a run goes on: grant s3:DeleteObject (on gs:// "
+    "storage.objects.delete, on az:// the deleting of blobs) below checkpoints.uri as well"
+)
 
 
 def probe(store: Store) -> StorageFacts:
     """Write, read back, see a second conditional write refused, measure the speed, delete.
 
     What a killed process of this machine left of its own probe goes first. Raises
-    StorageError for a store that could not keep two writers apart.
+    StorageError for a store that could not keep two writers apart, or that deletes nothing.
     """
     root = store.local_path(_PROBES)
     made = root is not None and not root.parent.exists()
@@ -51,6 +56,7 @@ def probe(store: Store) -> StorageFacts:
         store.put(speed, body)
         store.flush([speed])
         seconds = time.perf_counter() - began
+        _delete(store, [key, speed])
     finally:
         if written:
             with contextlib.suppress(StorageError):
@@ -63,6 +69,22 @@ def probe(store: Store) -> StorageFacts:
                     root.parent.rmdir()
     rate = len(body) / max(seconds, 1e-9)
     return StorageFacts(uri=store.uri, conditional_put=True, write_bytes_per_second=rate)
+
+
+def _delete(store: Store, keys: list[str]) -> None:
+    """Delete objects, or refuse the store: a run would die of it hours later."""
+    try:
+        store.delete(keys)
+        left = [key for key in keys if store.exists(key)]
+    except AwayError:
+        raise
+    except StorageError as error:
+        said = error.message
+    else:
+        if not left:
+            return
+        said = f"{left[0]} is still there after it was deleted"
+    raise StorageError(f"{store.uri} does not let objects be deleted: {said}", remedy=_DELETING)
 
 
 def _collect(store: Store) -> None:
