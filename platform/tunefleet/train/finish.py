@@ -101,19 +101,22 @@ def _best_manifest(run: RunStore, parts: Parts, state: RunState) -> Manifest:
         higher_is_better=parts.plan.evaluation.higher_is_better,
         history=history,
     )
+    if state.best_step is None:
+        return newest
+    problem = "it was not kept (checkpoints.keep.best), or its manifest is gone or damaged"
     for manifest in history:
-        if manifest.step != state.best_step:
-            continue
-        problems = verify(run, manifest)
-        if not problems:
-            return manifest
-        assert parts.reporter is not None
-        parts.reporter.event(
-            "warning",
-            f"the best checkpoint ({manifest.name}) cannot be used, the newest is taken instead: "
-            f"{problems[0]}",
-            newest.step,
-        )
+        if manifest.step == state.best_step:
+            problems = verify(run, manifest)
+            if not problems:
+                return manifest
+            problem = problems[0]
+    assert parts.reporter is not None
+    parts.reporter.event(
+        "warning",
+        f"the best checkpoint (step {state.best_step}) cannot be used, the newest is taken "
+        f"instead (step {newest.step}): {problem}",
+        newest.step,
+    )
     return newest
 
 
