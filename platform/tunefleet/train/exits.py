@@ -32,8 +32,10 @@ def write(
 
 def give_up(run: RunStore, attempt: int, reason: GiveUp) -> None:
     """Write the end of an attempt that makes no further start."""
-    account = account_of(record for record in run.spent() if record.attempt == attempt)
-    run.write_exit(_record(attempt, Phase.FAILED, reason.message, account, 0, reason.failure))
+    spent = [record for record in run.spent() if record.attempt == attempt]
+    step = max((record.step for record in spent), default=0)
+    account = account_of(spent)
+    run.write_exit(_record(attempt, Phase.FAILED, reason.message, account, step, reason.failure))
 
 
 def _record(

@@ -80,3 +80,7 @@ class Group:
         """Close this process's connections, so that peers fail at once instead of waiting."""
         if self.world > 1 and dist.is_initialized():
             dist.destroy_process_group()
+
+    def hears_of_leaving(self, device: torch.device) -> bool:
+        """Whether the others notice that this process has left; NCCL does not tell them."""
+        return self.world == 1 or device.type != "cuda"

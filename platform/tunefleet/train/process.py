@@ -83,7 +83,8 @@ def run_process(
 
     ``now_ns`` is the machine's monotonic clock, by which time is metered.
 
-    Raises only what a restart of the group can mend; the record of it is in storage already.
+    Raises what a restart of the group can mend, and whatever else the others would not notice; the
+    record of it is in storage already.
     """
     group, run = Group.current(), RunStore.at(config.address)
     process = Process(
@@ -117,7 +118,8 @@ def run_process(
     try:
         _train(process, claimed, meter, trackers)
     except Exception as error:
-        again = _record(process, claimed, error)
+        # Raised, it ends the others as well; the next start reads the record and gives up.
+        again = _record(process, claimed, error) or not group.hears_of_leaving(process.device)
         trackers.close(None if again else Ending(Phase.FAILED, failures.describe(error)))
         if again:
             raise
