@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.checkpoints import head
 from tests.faults.__main__ import bench
 from tests.faults.gate import gate_before
 from tests.faults.matrix import Bench
 from tests.faults.troubles import troubles
 from tests.testbed.s3 import binary
 from tests.testbed.s3_uploads import abort, unfinished
-from tunefleet.storage.checkpoints import head, verify
+from tunefleet.storage.checkpoints import verify
 from tunefleet.storage.run import RunStore, StartRecord, Writer
 from tunefleet.storage.store import open_store
 from tunefleet.train import starts

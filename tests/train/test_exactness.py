@@ -12,6 +12,7 @@ import pytest
 import safetensors.numpy
 import torch
 
+from tests.checkpoints import head, read_file
 from tests.tiny_models import tiny_bert
 from tests.train.conftest import Site
 from tests.train.forking import launch_forks
@@ -20,7 +21,6 @@ from tunefleet.api.words import Phase, Precision
 from tunefleet.data.order import Order
 from tunefleet.data.tokens import TokenStore
 from tunefleet.plan.worker import WorkerConfig
-from tunefleet.storage.checkpoints import head, read_file
 from tunefleet.storage.manifest import Manifest
 from tunefleet.storage.run import RunStore
 

@@ -82,17 +82,9 @@ class CauseClock:
             self.switch(before)
 
     def totals(self) -> dict[Cause, int]:
-        """Nanoseconds by cause up to now; their sum is :meth:`wall` at that moment."""
+        """Nanoseconds by cause up to now; their sum is all that went by."""
         self._settle()
         return dict(self._totals)
-
-    def seconds(self) -> dict[Cause, float]:
-        """Seconds by cause up to now."""
-        return {cause: spent / 1e9 for cause, spent in self.totals().items()}
-
-    def wall(self) -> int:
-        """Nanoseconds from the start to the last reading (see :meth:`totals`)."""
-        return self._last - self._start
 
     def read(self) -> Reading:
         """The clock now."""

@@ -67,12 +67,6 @@ def segments_of(rates: Sequence[Rate], begun: int, until: int, workers: int) -> 
     return found
 
 
-def rate_at(rates: Sequence[Rate], moment: int, workers: int) -> int | None:
-    """Micro-dollars per hour of all workers at a moment of an attempt; None: unpriced."""
-    (segment,) = segments_of(rates, moment, moment + 1, workers)
-    return segment.microdollars_per_hour
-
-
 def spent_at(rates: Sequence[Rate], workers: int, microdollars: int) -> int | None:
     """The offset of an attempt at which all workers together have spent an amount.
 

@@ -33,11 +33,6 @@ def parse_price(text: str) -> int:
     return int(Decimal(match[1]) * MICRO)
 
 
-def microdollars(seconds: float, price_microdollars_per_hour: int) -> int:
-    """What so many worker-seconds cost, rounded half up."""
-    return rounded(Fraction(seconds) * price_microdollars_per_hour / 3600)
-
-
 def rounded(exact: Fraction) -> int:
     """Micro-dollars, rounded half up."""
     return _half_up(exact.numerator, exact.denominator)

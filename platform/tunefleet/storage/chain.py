@@ -44,13 +44,8 @@ class Search:
     line: list[Mark]
 
 
-def head(run: RunFolder) -> Manifest | None:
-    """The newest checkpoint of the history that is whole, read back to the last byte."""
-    return find_head(run).head
-
-
 def find_head(run: RunFolder, scratch: Path | None = None) -> Search:
-    """As :func:`head`, and what was passed over on the way.
+    """The newest checkpoint of the history that is whole, read back to the last byte.
 
     The files of a remote head are kept in ``scratch``, so that restoring need not read them
     again.

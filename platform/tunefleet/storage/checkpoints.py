@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tunefleet.api.errors import StorageError
-from tunefleet.storage.chain import Search, chain, find_head, head, manifests_by_writer
+from tunefleet.storage.chain import Search, chain, find_head, manifests_by_writer
 from tunefleet.storage.faults import FencedError
 from tunefleet.storage.folder import RunFolder
 from tunefleet.storage.manifest import (
@@ -30,7 +30,6 @@ from tunefleet.storage.manifest import (
     local_copy,
     manifest_key,
     mark_of,
-    read_file,
     size_problems,
     take_file,
     verify,
@@ -50,11 +49,9 @@ __all__ = [
     "check_file",
     "collect",
     "find_head",
-    "head",
     "keep_bundle",
     "load_manifest",
     "local_copy",
-    "read_file",
     "retain",
     "sweep",
     "take_file",

@@ -191,15 +191,6 @@ def size_problems(run: RunFolder, name: str, files: dict[str, FileEntry]) -> lis
     return problems
 
 
-def read_file(run: RunFolder, manifest: Manifest, name: str) -> bytes:
-    """A file's bytes, checked against the manifest; DamagedError when they differ."""
-    entry = _entry(run, manifest, name)
-    body = run.store.get(run.key(CHECKPOINTS, manifest.name, name))
-    if len(body) != entry.size or hashlib.sha256(body).hexdigest() != entry.sha256:
-        raise _altered(run, manifest, name)
-    return body
-
-
 def take_file(run: RunFolder, manifest: Manifest, name: str, scratch: Path) -> bool:
     """Have a file of the stated size at :func:`local_copy`; whether it was hashed on its way.
 

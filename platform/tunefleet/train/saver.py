@@ -58,11 +58,6 @@ class Saver:
         """What the last save of this start cost, once one is committed."""
         return self._measured
 
-    @property
-    def pending(self) -> bool:
-        """Whether something is still being written."""
-        return self._pending is not None and not self._pending.done()
-
     def reserve(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Make room for the copy in the background; after the optimiser's first step."""
         self.wait()

@@ -30,7 +30,6 @@ def test_time_goes_to_the_cause_that_is_current() -> None:
     hands.at = 200
     assert clock.totals() == {Cause.STARTUP: 30, Cause.TRAIN: 70}
     assert clock.current is Cause.TRAIN
-    assert clock.wall() == 100
 
 
 def test_a_block_gives_back_to_what_was_before_it() -> None:
@@ -63,7 +62,6 @@ def test_a_block_gives_back_when_it_is_left_by_an_error() -> None:
 def test_a_clock_may_begin_before_it_was_made() -> None:
     clock = CauseClock(Hands(50), Cause.STARTUP, since=20)
     assert clock.totals() == {Cause.STARTUP: 30}
-    assert clock.wall() == 30
 
 
 def test_a_clock_that_goes_back_takes_no_time_away() -> None:
@@ -75,13 +73,6 @@ def test_a_clock_that_goes_back_takes_no_time_away() -> None:
     assert clock.totals() == {Cause.TRAIN: 10, Cause.EVALUATION: 0}
     hands.at = 21
     assert clock.totals() == {Cause.TRAIN: 10, Cause.EVALUATION: 1}
-
-
-def test_seconds_are_nanoseconds_over_a_billion() -> None:
-    hands = Hands()
-    clock = CauseClock(hands, Cause.TRAIN)
-    hands.at = 1_500_000_000
-    assert clock.seconds() == {Cause.TRAIN: 1.5}
 
 
 CAUSES = st.sampled_from(list(Cause))
@@ -100,7 +91,7 @@ def test_causes_add_up_to_the_wall_under_any_switching_and_nesting(
     hands = Hands(start)
     clock = CauseClock(hands)
     for total in _play(script, clock, hands):
-        assert total == hands.at - start == clock.wall()
+        assert total == hands.at - start
 
 
 def _play(script: object, clock: CauseClock, hands: Hands) -> Iterator[int]:

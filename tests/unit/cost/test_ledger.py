@@ -18,7 +18,6 @@ from tunefleet.cost.ledger import (
     Spent,
     account_of,
     joined,
-    rate_at,
     segments_of,
     spent_at,
 )
@@ -99,7 +98,8 @@ def test_segments_tile_an_interval_and_carry_the_rate_that_held(
     assert sum(s.to_ns - s.from_ns for s in found) == lasts
     for segment in found:
         for moment in (segment.from_ns, segment.to_ns - 1):
-            assert rate_at(rates, moment, workers) == segment.microdollars_per_hour
+            (at_once,) = segments_of(rates, moment, moment + 1, workers)
+            assert at_once.microdollars_per_hour == segment.microdollars_per_hour
 
 
 def test_a_rate_that_changes_costs_each_hour_what_it_cost_then() -> None:

@@ -46,13 +46,13 @@ def test_refuses_what_is_no_price(text: str) -> None:
     ],
 )
 def test_seconds_cost(seconds: float, price: int, expected: int) -> None:
-    assert money.microdollars(seconds, price) == expected
+    assert money.rounded(Fraction(seconds) * price / 3600) == expected
 
 
 @given(st.floats(0, 1e9), st.integers(0, 10**10))
 def test_the_rounding_error_is_at_most_half_a_microdollar(seconds: float, price: int) -> None:
     exact = Fraction(seconds) * price / 3600
-    assert abs(money.microdollars(seconds, price) - exact) <= Fraction(1, 2)
+    assert abs(money.rounded(exact) - exact) <= Fraction(1, 2)
 
 
 @given(

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from tests.checkpoints import head
 from tests.unit.storage.harness import (
     DAMAGES,
     Killed,
@@ -21,7 +22,7 @@ from tests.unit.storage.harness import (
     writer_of,
 )
 from tunefleet.api.errors import StorageError
-from tunefleet.storage.chain import chain, find_head, head
+from tunefleet.storage.chain import chain, find_head
 from tunefleet.storage.checkpoints import CheckpointWriter
 from tunefleet.storage.run import RunStore
 from tunefleet.storage.store import Store

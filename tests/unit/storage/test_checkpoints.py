@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.checkpoints import head, read_file
 from tests.unit.storage.harness import (
     FILES,
     Killed,
@@ -20,13 +21,12 @@ from tests.unit.storage.harness import (
     writer_of,
 )
 from tunefleet.api.errors import StorageError
-from tunefleet.storage.chain import chain, head
+from tunefleet.storage.chain import chain
 from tunefleet.storage.checkpoints import (
     CheckpointWriter,
     FencedError,
     Manifest,
     collect,
-    read_file,
     verify,
 )
 from tunefleet.storage.run import RunStore

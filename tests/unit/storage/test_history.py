@@ -20,6 +20,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from tests.checkpoints import head
 from tests.unit.storage.harness import (
     DAMAGES,
     FILES,
@@ -31,7 +32,7 @@ from tests.unit.storage.harness import (
     new_run,
 )
 from tunefleet.api.words import Phase
-from tunefleet.storage.chain import chain, head
+from tunefleet.storage.chain import chain
 from tunefleet.storage.checkpoints import CheckpointWriter, FencedError, Manifest, collect, retain
 from tunefleet.storage.manifest import Manifest as ManifestDocument
 from tunefleet.storage.manifest import verify

@@ -30,7 +30,6 @@ from tunefleet.storage.manifest import (
     local_copy,
     mark_of,
     mark_of_key,
-    read_file,
     take_file,
     verify,
 )
@@ -71,8 +70,6 @@ def test_damage_is_found_and_named(run: RunStore, kind: str, tmp_path: Path) -> 
     (problem,) = verify(run, made)
     assert problem.startswith(f"{made.name}/{DATA_FILES[0]} ")
     with pytest.raises(MissingError if "deleted" in kind else DamagedError):
-        read_file(run, made, DATA_FILES[0])
-    with pytest.raises(MissingError if "deleted" in kind else DamagedError):
         take_file(run, made, DATA_FILES[0], tmp_path)
         check_file(run, made, DATA_FILES[0], tmp_path)
 
@@ -109,11 +106,10 @@ def test_a_manifest_that_contradicts_its_folder_is_damaged(
         load_manifest(run, made.key)
 
 
-def test_a_file_is_read_as_bytes_or_as_a_path(run: RunStore, tmp_path: Path) -> None:
+def test_a_file_is_had_as_a_path_wherever_it_is_kept(run: RunStore, tmp_path: Path) -> None:
     made = commit(writer_of(run), 10)
     for name in DATA_FILES:
         body = FILES[name] + b"10"
-        assert read_file(run, made, name) == body
         fetched = take_file(run, made, name, tmp_path / "scratch")
         assert fetched == (run.store.local_path("x") is None)
         assert local_copy(run, made, name, tmp_path / "scratch").read_bytes() == body
@@ -122,10 +118,12 @@ def test_a_file_is_read_as_bytes_or_as_a_path(run: RunStore, tmp_path: Path) -> 
     assert (tmp_path / "scratch").exists() is not local
 
 
-def test_a_file_the_checkpoint_never_had_is_named_with_those_it_has(run: RunStore) -> None:
+def test_a_file_the_checkpoint_never_had_is_named_with_those_it_has(
+    run: RunStore, tmp_path: Path
+) -> None:
     made = commit(writer_of(run), 10)
     with pytest.raises(MissingError, match=r"holds no optimizer\.bin") as caught:
-        read_file(run, made, "optimizer.bin")
+        take_file(run, made, "optimizer.bin", tmp_path)
     assert "ADAM.safetensors" in caught.value.remedy
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.checkpoints import head
 from tests.unit.storage.harness import begin, commit, new_run
-from tunefleet.storage.chain import chain, find_head, head
+from tunefleet.storage.chain import chain, find_head
 from tunefleet.storage.checkpoints import CheckpointWriter, collect, verify
 from tunefleet.storage.run import RunStore
 from tunefleet.storage.store import Store, open_store

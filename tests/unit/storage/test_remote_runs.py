@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.checkpoints import head, read_file
 from tests.testbed.s3 import S3Server
 from tests.unit.storage.harness import (
     DAMAGES,
@@ -21,8 +22,8 @@ from tests.unit.storage.harness import (
 )
 from tunefleet.api.errors import StorageError
 from tunefleet.storage.bundle import publish, seal
-from tunefleet.storage.chain import chain, find_head, head
-from tunefleet.storage.checkpoints import check_file, local_copy, read_file, take_file
+from tunefleet.storage.chain import chain, find_head
+from tunefleet.storage.checkpoints import check_file, local_copy, take_file
 from tunefleet.storage.copies import Copies
 from tunefleet.storage.faults import FencedError
 from tunefleet.storage.retention import collect, retain

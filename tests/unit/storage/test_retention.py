@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from tests.checkpoints import head
 from tests.unit.storage.harness import (
     Killed,
     MortalStore,
@@ -19,7 +20,7 @@ from tests.unit.storage.harness import (
     writer_of,
 )
 from tunefleet.api.words import Phase
-from tunefleet.storage.chain import chain, head
+from tunefleet.storage.chain import chain
 from tunefleet.storage.checkpoints import (
     CheckpointWriter,
     Manifest,
