@@ -16,7 +16,7 @@ from tunefleet.storage.store import Store
 from tunefleet.train import moving, process
 from tunefleet.train.watchdog import Watchdog
 
-HANG_SECONDS, SLOW_SECONDS = 2.0, 6.0
+HANG_SECONDS, SLOW_SECONDS = 4.0, 10.0
 LARGE = ("moments.safetensors", "model.safetensors")
 
 
