@@ -101,6 +101,17 @@ def test_a_rayjob_whose_driver_hangs_after_its_last_word_is_waited_for_a_while(e
     assert world.of("RayJob") == []
 
 
+def test_a_rayjob_of_which_nobody_knows_since_when_it_lingers_is_not_waited_for() -> None:
+    world = until_it_trains(a_world())
+    world.progresses()
+    world.finishes()
+    world.reconcile()
+    assert phase(world) == "Succeeded"
+    del world.of("FineTuneJob")[0]["status"]["attempts"][-1]["ended"]
+    world.reconcile()
+    assert world.of("RayJob") == []
+
+
 def test_a_rayjob_that_ended_by_itself_stays_for_who_looks_at_it() -> None:
     world = a_world()
     world.goes_on_to_its_end()

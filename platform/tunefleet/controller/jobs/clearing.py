@@ -43,9 +43,9 @@ def _patience(here: Deciding, attempt: AttemptSeen, found: RayJobSeen) -> float:
     """For how many more seconds it may end by itself: none where nobody is there to end it."""
     pods = here.observed.pods.get(attempt.name, ())
     never = here.beheaded(found, pods) or silence.lost(found, pods, here.now, begun=True)
-    if attempt.status.result is None or never:
-        return 0.0
     told = here.observed.seen.status.attempts
     ended = next((line.ended for line in told if line.number == attempt.spec.number), None)
-    # Without a line nobody knows since when: the next look is as good as this one.
-    return REST_SECONDS - waited_since(ended, here.now) if ended else REST_SECONDS
+    # Where nobody has told since when, no later look would know better.
+    if attempt.status.result is None or never or ended is None:
+        return 0.0
+    return REST_SECONDS - waited_since(ended, here.now)
