@@ -125,6 +125,19 @@ def make_plan(**changes: object) -> Plan:
     return plan.model_copy(update=changes)
 
 
+def empty_config(run: RunStore, attempt: int, scratch: Path) -> WorkerConfig:
+    """A worker that has nothing to train: for what happens around it."""
+    return WorkerConfig(
+        address=run.address(attempt),
+        job={},
+        plan=make_plan(),
+        model_path="",
+        labels=[],
+        stores={},
+        scratch=str(scratch),
+    )
+
+
 def rows_of(count: int, first_id: int = 0) -> Rows:
     """Rows of one to six sentences; the label is a function of the text."""
     draw = np.random.default_rng(first_id + 1)

@@ -1,7 +1,8 @@
-"""Cuts a list's body and a watch's line into the JSON of single objects.
+"""Cuts a list's body and a watch's line into the JSON of single objects, and reads their heads.
 
-Decides where an object begins and ends. Parsed, a page of objects costs many times more than
-what is kept of it, so that each is handed on as bytes, to be parsed by whoever projects it.
+Decides where an object begins and ends, and what it is called, whatever else it holds. Parsed, a
+page of objects costs many times more than what is kept of it, so that each is handed on as bytes,
+to be parsed by whoever projects it.
 msgspec finds their ends without making anything of what is between: the standard library's
 scanner takes nine times as long. Imports msgspec.
 """

@@ -432,11 +432,11 @@ def test_an_object_too_deep_to_be_parsed_stops_no_other() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "true"), [(None, True), (Answer(500, status(500, "Broken")), False)]
+    ("answer", "true"),
+    [(None, True), (Answer(500, status(500, "Broken")), False)],
+    ids=["not while the server answers", "while it does not"],
 )
-def test_what_cannot_be_followed_now_is_not_taken_for_true(
-    answer: Answer | None, true: bool
-) -> None:
+def test_what_is_not_there_is_in_doubt(answer: Answer | None, true: bool) -> None:
     async def test(followed: Followed) -> None:
         server = followed.server
         server.put("a", size=1)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.train.conftest import make_plan
+from tests.train.conftest import empty_config
 from tunefleet.api.errors import RunError
 from tunefleet.api.words import FailureClass, Phase
 from tunefleet.channel.schema import Event, EventKind
@@ -47,15 +47,7 @@ def test_how_an_earlier_execution_ended_says_nothing_of_this_one(
     """Stopped to give way, executed again, and ended by an error of the user's."""
     run = RunStore.create(open_store(str(tmp_path / "runs"), tmp_path), "default", "tiny")
     attempt = run.claim_attempt(Writer.here()).attempt
-    config = WorkerConfig(
-        address=run.address(attempt),
-        job={},
-        plan=make_plan(),
-        model_path="",
-        labels=[],
-        stores={},
-        scratch=str(tmp_path / "scratch"),
-    )
+    config = empty_config(run, attempt, tmp_path / "scratch")
     if again:
         gave_way = ExitRecord(
             attempt=attempt, phase=Phase.STOPPED, message="gave way", step=4, seconds={}

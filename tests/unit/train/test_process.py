@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from tests.train.conftest import make_plan
+from tests.train.conftest import empty_config
 from tunefleet.api.errors import SpecError
 from tunefleet.api.words import FailureClass, Phase
-from tunefleet.plan.worker import WorkerConfig
 from tunefleet.storage.run import RunStore, Writer
 from tunefleet.storage.store import open_store
 from tunefleet.train import process
@@ -45,15 +44,7 @@ def test_a_failure_is_raised_where_the_others_would_wait_and_the_next_start_give
 ) -> None:
     run = RunStore.create(open_store(str(tmp_path / "runs"), tmp_path), "default", "tiny")
     attempt = run.claim_attempt(Writer.here()).attempt
-    config = WorkerConfig(
-        address=run.address(attempt),
-        job={},
-        plan=make_plan(),
-        model_path="",
-        labels=[],
-        stores={},
-        scratch=str(tmp_path / "scratch"),
-    )
+    config = empty_config(run, attempt, tmp_path / "scratch")
 
     def train(*parts: object) -> None:
         raise SpecError("the label is unknown")
