@@ -1,9 +1,8 @@
 """What the controller keeps of each object it watches: a few fields, never the whole.
 
 Decides the projections, read leniently (a newer server or a newer runtime image may say more than
-our own models know) and straight from bytes.
-Specs and facts are not kept: they are read again when something is made from them. Imports
-pydantic and ``api``.
+our own models know) and straight from bytes. Specs and facts are not kept: they are read again
+when something is made from them. Imports pydantic, ``kube``'s outline, ``api`` and ``channel``.
 """
 
 from __future__ import annotations
@@ -116,10 +115,15 @@ class _Wishes(_Lenient):
     cancel: bool = False
 
 
-class JobSeen(Seen):
-    """A FineTuneJob; ``status`` as the controller wrote it (empty where it is unreadable)."""
+class _Asked(Seen):
+    """A FineTuneJob but for its status."""
 
     spec: _Wishes = _Wishes()
+
+
+class JobSeen(_Asked):
+    """A FineTuneJob; ``status`` as the controller wrote it (empty where it is unreadable)."""
+
     status: JobStatus = JobStatus()
 
 
@@ -380,12 +384,6 @@ def workload_seen(body: bytes) -> WorkloadSeen:
     if found.ray_job:
         return found
     return found.model_copy(update={"status": _WorkloadStatus()})
-
-
-class _Asked(Seen):
-    """A FineTuneJob but for its status."""
-
-    spec: _Wishes = _Wishes()
 
 
 def job_seen(body: bytes) -> JobSeen:
